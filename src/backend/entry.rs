@@ -1,0 +1,72 @@
+//! Operation -> submission queue entry, one match.
+
+use io_uring::{opcode, squeue, types};
+
+use super::operation::{Key, Operation};
+
+/// IORING_RECVSEND_POLL_FIRST (Linux 5.19): wait for readiness before the
+/// first attempt. The io-uring crate takes it as a bare `ioprio` bit.
+const POLL_FIRST: u16 = 1;
+
+/// The entry that asks for `operation` under `key`.
+///
+/// It holds raw pointers into what the operation lends; whoever pushes it
+/// answers for their lifetime. `knows_poll_first` says whether the kernel may
+/// be told to wait before it tries.
+#[inline]
+pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool) -> squeue::Entry {
+    let ioprio = |poll_first: bool| {
+        if poll_first && knows_poll_first {
+            POLL_FIRST
+        } else {
+            0
+        }
+    };
+    let entry = match operation {
+        Operation::Recv {
+            socket,
+            into,
+            flags,
+            poll_first,
+        } => opcode::Recv::new(types::Fd(socket.fd), into.start(), into.len())
+            .flags(*flags)
+            .ioprio(ioprio(*poll_first))
+            .build(),
+        Operation::Send {
+            socket,
+            from,
+            flags,
+        } => opcode::Send::new(types::Fd(socket.fd), from.start(), from.len())
+            .flags(*flags)
+            .build(),
+        Operation::RecvMessage {
+            socket,
+            message,
+            flags,
+            poll_first,
+        } => opcode::RecvMsg::new(types::Fd(socket.fd), message.pointer())
+            .flags(*flags as u32)
+            .ioprio(ioprio(*poll_first))
+            .build(),
+        Operation::SendMessage {
+            socket,
+            message,
+            flags,
+        } => opcode::SendMsg::new(types::Fd(socket.fd), message.pointer())
+            .flags(*flags as u32)
+            .build(),
+        Operation::Accept { socket, peer } => {
+            let (storage, length) = peer.parts();
+            opcode::Accept::new(types::Fd(socket.fd), storage, length)
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        }
+        Operation::Connect { socket, address } => opcode::Connect::new(
+            types::Fd(socket.fd),
+            std::ptr::from_ref(&address.storage).cast(),
+            address.length,
+        )
+        .build(),
+    };
+    entry.user_data(key.user_data())
+}

@@ -1,0 +1,257 @@
+//! A green thread as the hub sees it: its state, the slot of its operation,
+//! and the coroutine it runs on.
+//!
+//! Control blocks live at stable addresses in the hub's table and are only
+//! touched by the hub's own OS thread, so plain cells are enough. Block 0 is
+//! the hub's root: the OS thread's own stack, which has no coroutine.
+//!
+//! ```text
+//!           spawn            resume              park, perform
+//!   Free ----------> Ready ----------> Running ------------------> Parked
+//!     ^                ^                  |    yield                Performing
+//!     |                +------------------+                            |
+//!     |                +-----------------------------------------------+
+//!     +------- the coroutine has returned     unpark, deadline, completion
+//! ```
+
+#![allow(unsafe_code)] // Resumes and suspends coroutines.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+use corosensei::stack::Stack as _;
+use corosensei::{CoroutineResult, Yielder};
+
+use super::stack::Stack;
+use super::table::{Identity, Record};
+use crate::backend::Operation;
+
+/// Where a green thread is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The block is not in use.
+    Free,
+    /// In the run queue.
+    Ready,
+    /// On the processor, or suspended only by the loop that runs on its stack.
+    Running,
+    /// Stopped until told, for the reason given.
+    Parked(Why),
+    /// Stopped until the kernel owes it no completion any more.
+    Performing,
+}
+
+/// What a parked green thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// An `unpark` by its handle.
+    Park,
+    /// A deadline.
+    Sleep,
+    /// The end of another green thread.
+    Join,
+    /// A closure on an OS thread of the offload pool.
+    Offload,
+    /// The end of the hub's green threads.
+    HubEnd,
+}
+
+/// Why a wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakeup {
+    /// Its unparker was called.
+    Unparked,
+    /// Its deadline has passed.
+    TimedOut,
+    /// The green thread was interrupted.
+    Cancelled,
+    /// Nothing can ever end it: the root waits, and nothing that could wake
+    /// it exists.
+    Stuck,
+}
+
+/// What asked the kernel to end an operation early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing did.
+    None,
+    TimedOut,
+    Interrupted,
+}
+
+/// The part of a block that completions touch, one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Slot {
+    /// Completions the kernel still owes; the green thread resumes at 0.
+    pub(super) owed: Cell<u16>,
+    pub(super) ending: Cell<Ending>,
+    pub(super) nonempty: Cell<bool>,
+    pub(super) result: Cell<i32>,
+    /// Counts operations: the generation in their keys.
+    pub(super) generation: Cell<u32>,
+    /// How often the cancel was asked for, for the back-off.
+    pub(super) cancels: Cell<u32>,
+    /// The operation in flight, on the green thread's own stack; null if none.
+    pub(super) operation: Cell<*const Operation<'static>>,
+    pub(super) state: Cell<State>,
+    pub(super) wakeup: Cell<Wakeup>,
+    /// The unparker was called before the wait began in earnest.
+    pub(super) notified: Cell<bool>,
+    /// The suspend half of the coroutine, valid while it is alive.
+    yielder: Cell<*const Yielder<(), ()>>,
+}
+
+/// A green thread's control block.
+#[derive(Debug)]
+pub(super) struct GreenThread {
+    pub(super) slot: Slot,
+    /// Names the latest wait; never goes back, so a stale unparker is noticed
+    /// even after the block was reused.
+    pub(super) wait: Cell<u64>,
+    /// An interrupt is pending. It stays until the green thread ends.
+    pub(super) interrupted: Cell<bool>,
+    /// Depth of shields: interrupts are not delivered above 0.
+    pub(super) shields: Cell<u32>,
+    /// Lowest address and length of the stack, guard included, for the signal
+    /// handler that reports its overflow.
+    pub(super) stack: Cell<(usize, usize)>,
+    /// What outlives the green thread: name, identity, result. The body of the
+    /// coroutine holds a count of it for as long as this is set.
+    pub(super) record: Cell<Option<NonNull<dyn Record>>>,
+    /// Set from spawn to the coroutine's return. Only [`GreenThread::resume`]
+    /// looks inside, so the exclusive borrow that a running coroutine is under
+    /// has no rival. Never dropped while suspended: that would unwind its
+    /// stack by force.
+    coroutine: UnsafeCell<Option<ManuallyDrop<Coroutine>>>,
+}
+
+type Coroutine = corosensei::Coroutine<(), (), (), Stack>;
+
+/// Larger bodies are boxed: a coroutine's first values are copied to its stack
+/// by a path that takes 1024 bytes at the most.
+const LARGEST_BODY: usize = 512;
+
+impl GreenThread {
+    pub(super) fn free() -> GreenThread {
+        GreenThread {
+            slot: Slot {
+                owed: Cell::new(0),
+                ending: Cell::new(Ending::None),
+                nonempty: Cell::new(false),
+                result: Cell::new(0),
+                generation: Cell::new(0),
+                cancels: Cell::new(0),
+                operation: Cell::new(ptr::null()),
+                state: Cell::new(State::Free),
+                wakeup: Cell::new(Wakeup::Unparked),
+                notified: Cell::new(false),
+                yielder: Cell::new(ptr::null()),
+            },
+            wait: Cell::new(0),
+            interrupted: Cell::new(false),
+            shields: Cell::new(0),
+            stack: Cell::new((0, 0)),
+            record: Cell::new(None),
+            coroutine: UnsafeCell::new(None),
+        }
+    }
+
+    /// Gives a free block a body to run on `stack`.
+    ///
+    /// # Safety
+    ///
+    /// The block stays at its address until the coroutine has returned, the
+    /// body holds a count of `record`, and everything that `body` borrows
+    /// outlives the coroutine.
+    pub(super) unsafe fn start<F: FnOnce()>(
+        &self,
+        stack: Stack,
+        record: NonNull<dyn Record>,
+        body: F,
+    ) {
+        debug_assert_eq!(self.slot.state.get(), State::Free);
+        self.slot.state.set(State::Ready);
+        self.slot.notified.set(false);
+        self.interrupted.set(false);
+        self.shields.set(0);
+        self.stack.set((stack.limit().get(), stack.size()));
+        self.record.set(Some(record));
+        let coroutine = if size_of::<F>() <= LARGEST_BODY {
+            // SAFETY: the caller's promises.
+            unsafe { self.coroutine(stack, body) }
+        } else {
+            let body = Box::new(body);
+            // SAFETY: the caller's promises.
+            unsafe { self.coroutine(stack, move || (*body)()) }
+        };
+        // SAFETY: a free block's coroutine does not run, so nothing else
+        // borrows the cell.
+        unsafe { *self.coroutine.get() = Some(ManuallyDrop::new(coroutine)) };
+    }
+
+    unsafe fn coroutine<F: FnOnce()>(&self, stack: Stack, body: F) -> Coroutine {
+        let block: *const GreenThread = self;
+        let entry = move |yielder: &Yielder<(), ()>, ()| {
+            // SAFETY: the block outlives the coroutine (contract of `start`).
+            let block = unsafe { &*block };
+            block.slot.yielder.set(yielder);
+            let guard = super::AbortOnUnwind("a green thread's body unwound out of its entry");
+            body();
+            std::mem::forget(guard);
+        };
+        // SAFETY: what the body borrows outlives the coroutine (contract of
+        // `start`).
+        unsafe { Coroutine::with_stack_unchecked(stack, entry) }
+    }
+
+    /// Runs the green thread until it suspends. Gives its stack back when the
+    /// coroutine has returned.
+    ///
+    /// Called by the loop only, which never runs on a coroutine.
+    #[inline]
+    pub(super) fn resume(&self) -> Option<Stack> {
+        // SAFETY: only this function borrows the cell's content, it is not
+        // re-entered for one block (a running green thread is not in the run
+        // queue), and blocks do not move.
+        let coroutine = unsafe { &mut *self.coroutine.get() };
+        match coroutine.as_mut().expect("a started coroutine").resume(()) {
+            CoroutineResult::Yield(()) => None,
+            CoroutineResult::Return(()) => {
+                let finished = coroutine.take().expect("it was there");
+                Some(ManuallyDrop::into_inner(finished).into_stack())
+            }
+        }
+    }
+
+    /// Stops the running green thread; returns when it is resumed.
+    ///
+    /// Called on the green thread's own stack only.
+    #[inline]
+    pub(super) fn suspend(&self) {
+        let yielder = self.slot.yielder.get();
+        // SAFETY: the entry set it, and it is valid for as long as the
+        // coroutine runs, which it does: it called this.
+        unsafe { (*yielder).suspend(()) };
+    }
+
+    /// Who a live green thread is; `None` for a root.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        // SAFETY: the running body holds a count of the record until the block
+        // is freed, and blocks are looked at by the hub's OS thread only, which
+        // cannot run the body meanwhile.
+        self.record
+            .get()
+            .map(|record| unsafe { record.as_ref() }.identity())
+    }
+
+    /// Gives the green thread up: its handle is told, its coroutine never runs
+    /// again.
+    pub(super) fn abandon(&self) {
+        if let Some(record) = self.record.take() {
+            // SAFETY: as in `identity`.
+            unsafe { record.as_ref() }.abandon();
+        }
+    }
+}

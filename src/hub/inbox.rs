@@ -1,0 +1,109 @@
+//! What other OS threads ask of a hub, and how they end its sleep.
+//!
+//! The protocol has two sides, and both change `state` by read-modify-write,
+//! so that one of them always sees the other:
+//!
+//! - a sender puts its mail in the box, then swaps `MAIL` in. If it swapped
+//!   `ASLEEP` out, the hub sleeps or is about to, and the sender rings the bell;
+//! - the hub, before it sleeps, changes `AWAKE` to `ASLEEP`. If it finds `MAIL`
+//!   instead, it does not sleep.
+//!
+//! So a hub that is awake costs its senders no system call, and a sleeping one
+//! is rung exactly once, whatever the number of senders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::backend::Bell;
+
+/// The hub runs and will look at the state before it sleeps.
+const AWAKE: u8 = 0;
+/// The hub sleeps or is about to; the next sender rings.
+const ASLEEP: u8 = 1;
+/// There is mail, and the hub will look before it sleeps.
+const MAIL: u8 = 2;
+
+/// One thing asked of a hub by another OS thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mail {
+    /// End the wait with this number of the green thread with this index.
+    Unpark { index: u32, wait: u64 },
+}
+
+/// The box itself, owned by the hub and by everyone who may write to it.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: AtomicU8,
+    /// `None` once the hub has ended: mail is dropped.
+    mail: Mutex<Option<Vec<Mail>>>,
+    bell: Arc<Bell>,
+    rings: AtomicU64,
+}
+
+impl Inbox {
+    pub(super) fn new(bell: Arc<Bell>) -> Inbox {
+        Inbox {
+            state: AtomicU8::new(AWAKE),
+            mail: Mutex::new(Some(Vec::new())),
+            bell,
+            rings: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts mail in the box; callable from any OS thread.
+    pub(crate) fn send(&self, mail: Mail) {
+        match &mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(waiting) => waiting.push(mail),
+            None => return,
+        }
+        if self.state.swap(MAIL, Ordering::AcqRel) == ASLEEP {
+            self.rings.fetch_add(1, Ordering::Relaxed);
+            self.bell.ring();
+        }
+    }
+
+    /// Announces that the hub is about to sleep; false if it must not, because
+    /// there is mail. Called by the hub only.
+    pub(super) fn fall_asleep(&self) -> bool {
+        self.state
+            .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Announces that the hub no longer sleeps. Called by the hub only.
+    pub(super) fn wake_up(&self) {
+        // Fails if mail came meanwhile, which must then stay announced.
+        let _ = self
+            .state
+            .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether there is mail: one load, for every turn of the loop.
+    #[inline]
+    pub(super) fn has_mail(&self) -> bool {
+        self.state.load(Ordering::Acquire) == MAIL
+    }
+
+    /// Exchanges the waiting mail for `empty`, whose room is reused. Called by
+    /// the hub only.
+    pub(super) fn take(&self, empty: &mut Vec<Mail>) {
+        debug_assert!(empty.is_empty());
+        // Before the box is emptied: mail that comes in between is announced
+        // again.
+        self.state.swap(AWAKE, Ordering::AcqRel);
+        if let Some(waiting) = &mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner) {
+            std::mem::swap(waiting, empty);
+        }
+    }
+
+    /// Drops what is in the box and all that is still to come.
+    pub(super) fn close(&self) {
+        *self.mail.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// How often the bell was rung.
+    pub(super) fn rings(&self) -> u64 {
+        self.rings.load(Ordering::Relaxed)
+    }
+}

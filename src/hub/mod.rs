@@ -1,0 +1,628 @@
+//! The scheduler of one OS thread, and the only place where a stack is
+//! switched.
+//!
+//! A hub runs its green threads one at a time, each until it parks, performs
+//! an operation or yields. The loop runs on the *root*, the OS thread's own
+//! stack, whenever the root itself has to wait; so `main` needs no wrapper.
+//!
+//! What the floors above may ask, in five verbs: [`spawn`], park
+//! ([`Wait::park`]), unpark ([`Unparker::unpark`]), [`perform`](perform()) and
+//! [`current`](current()). Verdicts (timed out, cancelled, stuck) are return
+//! values; nothing here unwinds into user code, and no user code runs on the
+//! loop's stack.
+
+mod config;
+mod current;
+mod end;
+mod fork;
+mod green_thread;
+mod inbox;
+mod overflow;
+mod park;
+mod perform;
+mod run_queue;
+mod stack;
+mod table;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::{self, Backend, Feature};
+pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES};
+pub(crate) use current::{current, is_green};
+pub(crate) use end::{print_table, run};
+use fork::ForkWord;
+use green_thread::{Ending, GreenThread, State};
+pub(crate) use green_thread::{Wakeup, Why};
+use inbox::{Inbox, Mail};
+pub(crate) use park::{Unparker, Wait};
+pub(crate) use perform::{Limit, Performed, perform};
+use run_queue::RunQueue;
+use stack::{Guard, Stacks};
+pub(crate) use table::{Identity, Record};
+use table::{ROOT, Table};
+use timers::Timers;
+
+/// Green threads resumed, and operations done at once, before the loop looks
+/// at completions, deadlines and mail again: a yielding crowd cannot starve
+/// them, and at 40 ns a switch a turn stays near 10 us.
+const BUDGET: u32 = 256;
+
+/// How long an idle hub waits before it returns memory of warm stacks to the
+/// kernel: a server that is idle for a moment between bursts keeps it.
+const TRIM_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a root waits in silence when nothing of this hub can end its wait
+/// but another OS thread might.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The scheduler of one OS thread.
+pub(crate) struct Hub {
+    config: Config,
+    reason: String,
+    fork_word: ForkWord,
+    backend: RefCell<Backend>,
+    inbox: Arc<Inbox>,
+    /// Room for the mail that is being read.
+    mail: RefCell<Vec<Mail>>,
+    table: Table,
+    run_queue: RefCell<RunQueue>,
+    timers: RefCell<Timers>,
+    /// Room for the indices whose deadline has passed.
+    due: RefCell<Vec<u32>>,
+    stacks: RefCell<Stacks>,
+    /// Index of what runs: the root, which also runs the loop, or a green thread.
+    current: Cell<u32>,
+    /// What is left of the turn's budget.
+    budget: Cell<u32>,
+    /// Operations of which the kernel still owes completions.
+    in_flight: Cell<usize>,
+    /// Green threads that have not ended.
+    live: Cell<usize>,
+    /// Interrupts were held back because somebody was unwinding.
+    deferred: Cell<bool>,
+    /// The hub ends: new green threads start interrupted.
+    ending: Cell<bool>,
+    /// Nobody is resumed any more: what completions hand over is released.
+    abandoning: Cell<bool>,
+    /// The table of a root that waits in silence was printed.
+    reported: Cell<bool>,
+    /// Deadlines are nanoseconds since then.
+    epoch: Instant,
+    counters: Counters,
+    /// Signal handlers that report a stack overflow need a stack of their own.
+    _alternate_stack: overflow::AlternateStack,
+}
+
+/// What the hub counts; `runtime::stats` shows it.
+#[derive(Debug, Default)]
+struct Counters {
+    turns: Cell<u64>,
+    switches: Cell<u64>,
+    spawned: Cell<u64>,
+    most_live: Cell<usize>,
+    discarded: Cell<u64>,
+    timers_fired: Cell<u64>,
+    mail: Cell<u64>,
+}
+
+/// A copy of all counters of the calling OS thread's hub.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) backend: backend::Counters,
+    pub(crate) turns: u64,
+    pub(crate) switches: u64,
+    pub(crate) spawned: u64,
+    pub(crate) live: usize,
+    pub(crate) most_live: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) discarded: u64,
+    pub(crate) timers_armed: usize,
+    pub(crate) timers_fired: u64,
+    pub(crate) mail: u64,
+    pub(crate) bell_rings: u64,
+    pub(crate) blocks: usize,
+    pub(crate) stacks: stack::StackStats,
+}
+
+/// Ends the process with a sentence if it is dropped, that is, on a panic.
+struct AbortOnUnwind(&'static str);
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        eprintln!("greenring: fatal: {}", self.0);
+        std::process::abort();
+    }
+}
+
+impl Hub {
+    /// Starts a hub for the calling OS thread.
+    fn start(config: Config) -> io::Result<Box<Hub>> {
+        // SAFETY: `overflowed_stack` is async-signal-safe, and the name it gives
+        // stays as long as the green thread that faulted does.
+        #[allow(unsafe_code)]
+        unsafe {
+            overflow::install_overflow_handler(end::overflowed_stack)?;
+        }
+        let alternate_stack = overflow::ensure_alternate_stack()?;
+        let (backend, bell, reason) = Backend::open(config.setup())?;
+        let guard = Guard::detect(!config.disabled.contains(Feature::GuardInstall));
+        let hub = Box::new(Hub {
+            reason,
+            fork_word: ForkWord::get()?,
+            backend: RefCell::new(backend),
+            inbox: Arc::new(Inbox::new(bell)),
+            mail: RefCell::default(),
+            table: Table::new(),
+            run_queue: RefCell::new(RunQueue::new()),
+            timers: RefCell::new(Timers::new()),
+            due: RefCell::default(),
+            stacks: RefCell::new(Stacks::new(guard)),
+            current: Cell::new(ROOT),
+            budget: Cell::new(BUDGET),
+            in_flight: Cell::new(0),
+            live: Cell::new(0),
+            deferred: Cell::new(false),
+            ending: Cell::new(false),
+            abandoning: Cell::new(false),
+            reported: Cell::new(false),
+            epoch: Instant::now(),
+            counters: Counters::default(),
+            _alternate_stack: alternate_stack,
+            config,
+        });
+        hub.make_room();
+        Ok(hub)
+    }
+
+    // ----- the loop ------------------------------------------------------
+
+    /// THE LOOP. Runs on the root's stack whenever the root has to wait, and
+    /// returns when the root is ready.
+    ///
+    /// A turn is: green threads, at most a budget of them; one look at the
+    /// kernel, which hands over what they queued and sleeps if nothing is
+    /// ready; then completions, deadlines and mail make others ready, in the
+    /// order in which they came.
+    fn run_until_root_is_ready(&self) {
+        let guard = AbortOnUnwind("a panic in the loop of a hub");
+        loop {
+            while self.spend() {
+                let next = self.run_queue.borrow_mut().pop();
+                match next {
+                    Some(ROOT) => {
+                        // The root may now run for long without coming back.
+                        self.kernel(self.backend.borrow_mut().flush());
+                        std::mem::forget(guard);
+                        return;
+                    }
+                    Some(index) => self.resume(index),
+                    None => break,
+                }
+            }
+            self.collect();
+        }
+    }
+
+    /// Runs one green thread until it suspends.
+    #[inline]
+    fn resume(&self, index: u32) {
+        let block = self.table.get(index);
+        block.slot.state.set(State::Running);
+        self.current.set(index);
+        self.counters.switches.set(self.counters.switches.get() + 1);
+        let finished = block.resume();
+        self.current.set(ROOT);
+        if let Some(stack) = finished {
+            self.stacks.borrow_mut().give_back(stack);
+            self.table.give_back(index);
+            self.live.set(self.live.get() - 1);
+            if self.live.get() == 0 && self.ending.get() {
+                self.unpark_root(Why::HubEnd);
+            }
+        }
+    }
+
+    /// One look at the kernel and at everything else that makes ready.
+    fn collect(&self) {
+        self.budget.set(BUDGET);
+        self.counters.turns.set(self.counters.turns.get() + 1);
+        if self.deferred.get() && !std::thread::panicking() {
+            self.deferred.set(false);
+            self.deliver_deferred();
+        }
+        if self.run_queue.borrow().is_empty() {
+            self.sleep();
+        } else {
+            let mut backend = self.backend.borrow_mut();
+            if backend.has_work() {
+                let waited = backend.wait(Some(Duration::ZERO), |done| self.complete(done));
+                self.kernel(waited);
+            }
+        }
+        if !self.timers.borrow().is_empty() {
+            self.expire(Instant::now());
+        }
+        if self.inbox.has_mail() {
+            self.read_mail();
+        }
+    }
+
+    /// Waits for a completion, the nearest deadline or mail, whichever is first.
+    fn sleep(&self) {
+        let now = Instant::now();
+        let next = self.timers.borrow().next();
+        let mut timeout = next
+            .map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.nanoseconds(now))));
+        let silent = timeout.is_none() && self.in_flight.get() == 0 && !self.inbox.has_mail();
+        if silent {
+            if self.is_stuck() {
+                self.unpark_root_as(Wakeup::Stuck);
+                return;
+            }
+            timeout = self.silence();
+        }
+        let has_excess = self.stacks.borrow().excess() > 0;
+        if has_excess {
+            timeout = Some(timeout.map_or(TRIM_PAUSE, |timeout| timeout.min(TRIM_PAUSE)));
+        }
+        let asleep = self.inbox.fall_asleep();
+        if !asleep {
+            timeout = Some(Duration::ZERO);
+        }
+        let waited = self
+            .backend
+            .borrow_mut()
+            .wait(timeout, |done| self.complete(done));
+        if asleep {
+            self.inbox.wake_up();
+        }
+        self.kernel(waited);
+        if self.run_queue.borrow().is_empty() && !self.inbox.has_mail() {
+            if has_excess {
+                self.stacks.borrow_mut().trim();
+            }
+            if silent {
+                self.report_silence(now);
+            }
+        }
+    }
+
+    /// Ends the waits whose deadline has passed.
+    fn expire(&self, now: Instant) {
+        let now = self.nanoseconds(now);
+        // Listed first, because ending an operation arms a deadline again.
+        let mut due = self.due.borrow_mut();
+        self.timers
+            .borrow_mut()
+            .expire(now, |index| due.push(index));
+        for index in due.drain(..) {
+            self.counters
+                .timers_fired
+                .set(self.counters.timers_fired.get() + 1);
+            let block = self.table.get(index);
+            match block.slot.state.get() {
+                State::Parked(_) => self.make_ready(index, block, Wakeup::TimedOut),
+                State::Performing => self.end_operation(index, block, Ending::TimedOut),
+                // It was made ready in this very turn.
+                State::Ready | State::Running | State::Free => {}
+            }
+        }
+    }
+
+    fn read_mail(&self) {
+        let mut mail = self.mail.borrow_mut();
+        self.inbox.take(&mut mail);
+        self.counters
+            .mail
+            .set(self.counters.mail.get() + mail.len() as u64);
+        for letter in mail.drain(..) {
+            match letter {
+                Mail::Unpark { index, wait } => self.unpark(index, wait),
+            }
+        }
+    }
+
+    // ----- what green threads and the loop share --------------------------
+
+    /// Puts a context at the end of the run queue.
+    #[inline]
+    fn make_ready(&self, index: u32, block: &GreenThread, wakeup: Wakeup) {
+        block.slot.state.set(State::Ready);
+        block.slot.wakeup.set(wakeup);
+        self.run_queue.borrow_mut().push(index);
+    }
+
+    /// Leaves the running context, whose state says why, and returns when it
+    /// runs again.
+    #[inline]
+    fn switch_away(&self, block: &GreenThread) {
+        debug_assert_ne!(block.slot.state.get(), State::Running);
+        let index = self.current.get();
+        if index == ROOT {
+            self.run_until_root_is_ready();
+            block.slot.state.set(State::Running);
+        } else {
+            block.suspend();
+        }
+        debug_assert_eq!(self.current.get(), index);
+    }
+
+    /// Gives every other ready context a turn.
+    fn yield_now(&self) {
+        let index = self.current.get();
+        let block = self.table.get(index);
+        self.make_ready(index, block, Wakeup::Unparked);
+        self.switch_away(block);
+    }
+
+    /// Takes one from the turn's budget; false when it is used up.
+    #[inline]
+    fn spend(&self) -> bool {
+        match self.budget.get() {
+            0 => false,
+            left => {
+                self.budget.set(left - 1);
+                true
+            }
+        }
+    }
+
+    /// For operations that are done at once: a green thread that never has to
+    /// wait must not keep the hub to itself.
+    #[inline]
+    fn spend_or_yield(&self) {
+        if !self.spend() {
+            self.yield_now();
+        }
+    }
+
+    /// Whether an interrupt is to be delivered to the running context.
+    #[inline]
+    fn is_interruptible(&self, block: &GreenThread) -> bool {
+        block.interrupted.get() && block.shields.get() == 0 && !self.somebody_unwinds()
+    }
+
+    /// Interrupts a green thread: at its present wait, or at its next.
+    fn interrupt(&self, index: u32, block: &GreenThread) {
+        block.interrupted.set(true);
+        if block.shields.get() > 0 || self.somebody_unwinds() {
+            return;
+        }
+        match block.slot.state.get() {
+            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
+            State::Performing if block.slot.ending.get() == Ending::None => {
+                self.end_operation(index, block, Ending::Interrupted);
+            }
+            State::Performing | State::Free | State::Ready | State::Running => {}
+        }
+    }
+
+    /// Whether any context of this OS thread is in the middle of unwinding, in
+    /// which case all are shielded.
+    ///
+    /// std counts panics per OS thread. A green thread that parks in a `Drop`
+    /// while it unwinds makes its siblings see `panicking()`, and nobody can
+    /// tell whose panic it is: an interrupt that unwound the wrong one would
+    /// abort the process.
+    #[inline]
+    fn somebody_unwinds(&self) -> bool {
+        let unwinds = std::thread::panicking();
+        if unwinds {
+            self.deferred.set(true);
+        }
+        unwinds
+    }
+
+    /// Delivers the interrupts that were held back while somebody unwound.
+    #[cold]
+    fn deliver_deferred(&self) {
+        for (index, block) in self.table.alive() {
+            if block.interrupted.get() {
+                self.interrupt(index, block);
+            }
+        }
+    }
+
+    fn unpark_root(&self, why: Why) {
+        if self.table.get(ROOT).slot.state.get() == State::Parked(why) {
+            self.unpark_root_as(Wakeup::Unparked);
+        }
+    }
+
+    fn unpark_root_as(&self, wakeup: Wakeup) {
+        self.make_ready(ROOT, self.table.get(ROOT), wakeup);
+    }
+
+    /// Nanoseconds from the hub's start to `instant`, which may lie before it.
+    #[inline]
+    fn nanoseconds(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.epoch);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Room in the tables that are addressed by index, so that arming and
+    /// making ready never allocate.
+    fn make_room(&self) {
+        let used = self.table.used().next_power_of_two();
+        self.timers.borrow_mut().reserve(used);
+        self.run_queue.borrow_mut().reserve(used);
+    }
+
+    /// A failure of the backend that no retry can mend leaves nothing to do.
+    #[inline]
+    fn kernel(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            panic!("the backend failed: {error}");
+        }
+    }
+
+    fn is_forked_child(&self) -> bool {
+        self.fork_word.is_forked_child()
+    }
+
+    /// Refuses to touch the kernel's side in a forked child.
+    #[inline]
+    fn check_process(&self) {
+        if self.is_forked_child() {
+            refuse_forked_child();
+        }
+    }
+
+    /// Whether the root alone is left: nothing runs, waits or is queued.
+    fn is_idle(&self) -> bool {
+        self.live.get() == 0 && self.current.get() == ROOT
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            backend: self.backend.borrow().counters(),
+            turns: self.counters.turns.get(),
+            switches: self.counters.switches.get(),
+            spawned: self.counters.spawned.get(),
+            live: self.live.get(),
+            most_live: self.counters.most_live.get(),
+            in_flight: self.in_flight.get(),
+            discarded: self.counters.discarded.get(),
+            timers_armed: self.timers.borrow().len(),
+            timers_fired: self.counters.timers_fired.get(),
+            mail: self.counters.mail.get(),
+            bell_rings: self.inbox.rings(),
+            blocks: self.table.used(),
+            stacks: self.stacks.borrow().stats(),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse_forked_child() -> ! {
+    panic!(
+        "greenring cannot be used in a forked child: the hub's kernel side belongs to the \
+         parent; start programs with std::process::Command instead"
+    );
+}
+
+// ----- the verbs -----------------------------------------------------------
+
+/// Makes a green thread of `body`, ready but not started.
+///
+/// On an OS thread without a hub this starts one. The body asks
+/// [`is_cancelled_before_start`] first.
+///
+/// # Safety
+///
+/// `body` holds a count of `record` until its end and does not unwind; what it
+/// borrows outlives it.
+///
+/// # Errors
+///
+/// No stack, no index or no hub can be had; the OS thread is past its hub's end.
+#[allow(unsafe_code)] // Passes the callee's contract on.
+pub(crate) unsafe fn spawn<F: FnOnce()>(
+    record: NonNull<dyn Record>,
+    stack_size: Option<usize>,
+    body: F,
+) -> io::Result<()> {
+    current::with_started(|context| match context {
+        // SAFETY: the caller's promises.
+        current::Context::Hub(hub) => unsafe { hub.spawn(record, stack_size, body) },
+        current::Context::Bare | current::Context::Ended => Err(io::Error::other(
+            "this OS thread ends: it cannot spawn green threads any more",
+        )),
+    })?
+}
+
+impl Hub {
+    /// # Safety
+    ///
+    /// The contract of the verb.
+    #[allow(unsafe_code)] // Starts a coroutine in a free block.
+    unsafe fn spawn<F: FnOnce()>(
+        &self,
+        record: NonNull<dyn Record>,
+        stack_size: Option<usize>,
+        body: F,
+    ) -> io::Result<()> {
+        self.check_process();
+        let size = stack_size.unwrap_or(self.config.stack_size);
+        let stack = self.stacks.borrow_mut().take(size)?;
+        let used = self.table.used();
+        let Some(index) = self.table.take() else {
+            self.stacks.borrow_mut().give_back(stack);
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "the hub has no index left for another green thread",
+            ));
+        };
+        if self.table.used() > used {
+            self.make_room();
+        }
+        let block = self.table.get(index);
+        // SAFETY: the table's blocks do not move and a block is given back
+        // after its coroutine has returned; the rest is the caller's promise.
+        unsafe { block.start(stack, record, body) };
+        block.interrupted.set(self.ending.get());
+        self.run_queue.borrow_mut().push(index);
+        self.live.set(self.live.get() + 1);
+        let counters = &self.counters;
+        counters.spawned.set(counters.spawned.get() + 1);
+        counters
+            .most_live
+            .set(counters.most_live.get().max(self.live.get()));
+        Ok(())
+    }
+}
+
+/// Gives every other ready green thread of the hub a turn. The verdict is
+/// `Unparked`, or `Cancelled` for a green thread that was interrupted.
+pub(crate) fn yield_now() -> Wakeup {
+    current::with(|context| match context {
+        current::Context::Hub(hub) => {
+            hub.check_process();
+            hub.yield_now();
+            if hub.is_interruptible(hub.table.get(hub.current.get())) {
+                Wakeup::Cancelled
+            } else {
+                Wakeup::Unparked
+            }
+        }
+        current::Context::Bare | current::Context::Ended => {
+            std::thread::yield_now();
+            Wakeup::Unparked
+        }
+    })
+}
+
+/// Whether the calling green thread was interrupted before it first ran.
+pub(crate) fn is_cancelled_before_start() -> bool {
+    current::with(|context| match context {
+        current::Context::Hub(hub) => hub.table.get(hub.current.get()).interrupted.get(),
+        _ => false,
+    })
+}
+
+/// The backend of the calling OS thread's hub and why it is this one; starts
+/// the hub if there is none.
+///
+/// # Errors
+///
+/// The hub cannot be started.
+pub(crate) fn backend() -> io::Result<(backend::Kind, String)> {
+    current::with_started(|context| match context {
+        current::Context::Hub(hub) => Ok((hub.backend.borrow().kind(), hub.reason.clone())),
+        _ => Err(io::Error::other("this OS thread's hub has ended")),
+    })?
+}
+
+/// The counters of the calling OS thread's hub; all zero if it has none.
+pub(crate) fn snapshot() -> Snapshot {
+    current::with(|context| match context {
+        current::Context::Hub(hub) => hub.snapshot(),
+        _ => Snapshot::default(),
+    })
+}

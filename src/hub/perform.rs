@@ -1,0 +1,259 @@
+//! One operation to its end: submit, park, and on a timeout or an interrupt
+//! cancel AND DRAIN.
+//!
+//! # The landlord rule
+//!
+//! **The stack frame that owns a buffer does not return, unwind or get freed
+//! while the kernel holds the buffer.** [`perform`] is where it is kept, and
+//! every SAFETY comment about memory that the kernel holds cites it:
+//!
+//! 1. `perform` borrows the operation, and the operation borrows the buffers,
+//!    so their owners are frames below this one.
+//! 2. A pending operation puts the green thread into the state `Performing`,
+//!    which only the operation's last completion ends. Unparkers, deadlines and
+//!    interrupts do not.
+//! 3. A deadline or an interrupt asks the backend to cancel, and asks again
+//!    with growing pauses (a kernel worker may be executing the operation, or
+//!    the cancel may have found no memory) until the completion has come.
+//! 4. From the submission to that completion an abort guard is armed: a panic
+//!    of our own in between would end the process instead of the frame.
+//! 5. A stack is given back when its coroutine has returned, never earlier;
+//!    a hub that ends drains first, and leaks the stacks it cannot drain.
+//!
+//! # Who wins
+//!
+//! A completion that raced with a timeout or an interrupt wins: if it achieved
+//! anything (a count, a descriptor), that is the result, and an interrupt stays
+//! pending for the next call.
+
+#![allow(unsafe_code)] // Lends operations to the kernel under the landlord rule.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Hub;
+use super::current::{self, Context};
+use super::green_thread::{Ending, GreenThread, State, Wakeup};
+use crate::backend::{self, Completion, Key, Operation, Submitted};
+
+/// How long an operation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// As long as it takes.
+    Forever,
+    /// At most this long, counted from when it first had to wait.
+    Timeout(Duration),
+    /// It must not wait at all.
+    Now,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Performed {
+    Completed {
+        /// The system call's result, or a negated errno.
+        result: i32,
+        /// The socket still held data; false where the backend cannot tell.
+        nonempty: bool,
+    },
+    /// Its time ran out before it achieved anything.
+    TimedOut,
+    /// The green thread was interrupted before it achieved anything.
+    Cancelled,
+}
+
+impl Performed {
+    fn at_once(result: i32) -> Performed {
+        Performed::Completed {
+            result,
+            nonempty: false,
+        }
+    }
+}
+
+/// Pauses between the cancels of one operation: 1 ms, doubling up to 2^6 ms.
+fn pause_before_cancel(cancels: u32) -> Duration {
+    Duration::from_millis(1 << cancels.min(6))
+}
+
+/// Performs an operation, parking the caller until it is over.
+///
+/// On an OS thread without a hub this starts one; on one whose hub has ended
+/// the system call blocks the OS thread.
+///
+/// # Errors
+///
+/// The hub cannot be started; the operation's own failure is in its result.
+#[inline]
+pub(crate) fn perform(operation: Operation<'_>, limit: Limit) -> io::Result<Performed> {
+    current::with_started(|context| match context {
+        Context::Hub(hub) => hub.perform(&operation, limit),
+        Context::Bare | Context::Ended => perform_plainly(&operation, limit),
+    })
+}
+
+#[cold]
+fn perform_plainly(operation: &Operation<'_>, limit: Limit) -> Performed {
+    let timeout = match limit {
+        Limit::Forever => None,
+        Limit::Timeout(timeout) => Some(timeout),
+        Limit::Now => Some(Duration::ZERO),
+    };
+    match backend::perform_blocking(operation, timeout) {
+        Some(result) => Performed::at_once(result),
+        None if limit == Limit::Now => Performed::at_once(-libc::EAGAIN),
+        None => Performed::TimedOut,
+    }
+}
+
+impl Hub {
+    #[inline]
+    fn perform(&self, operation: &Operation<'_>, limit: Limit) -> Performed {
+        self.check_process();
+        let index = self.current.get();
+        let block = self.table.get(index);
+        if self.is_interruptible(block) {
+            self.yield_now();
+            return Performed::Cancelled;
+        }
+        if limit == Limit::Now {
+            let result = backend::attempt(operation);
+            self.spend_or_yield();
+            return Performed::at_once(result);
+        }
+
+        let slot = &block.slot;
+        slot.generation.set(slot.generation.get().wrapping_add(1));
+        let key = Key::new(index, slot.generation.get(), operation.returns_descriptor());
+        let alone = self.run_queue.borrow().is_empty();
+        let guard = super::AbortOnUnwind("a panic while the kernel may hold a buffer");
+        // SAFETY: the landlord rule: this frame stays until the completion was
+        // collected, see `wait_for_completion`.
+        let submitted = unsafe { self.backend.borrow_mut().submit(operation, key, alone) };
+        let performed = match submitted {
+            Submitted::Done(result) => {
+                self.spend_or_yield();
+                Performed::at_once(result)
+            }
+            Submitted::Pending => self.wait_for_completion(index, block, operation, limit),
+        };
+        std::mem::forget(guard);
+        performed
+    }
+
+    fn wait_for_completion(
+        &self,
+        index: u32,
+        block: &GreenThread,
+        operation: &Operation<'_>,
+        limit: Limit,
+    ) -> Performed {
+        let slot = &block.slot;
+        slot.owed.set(1);
+        slot.ending.set(Ending::None);
+        slot.operation
+            .set(std::ptr::from_ref(operation).cast::<Operation<'static>>());
+        self.in_flight.set(self.in_flight.get() + 1);
+        if let Limit::Timeout(timeout) = limit
+            && let Some(deadline) = Instant::now().checked_add(timeout)
+        {
+            self.timers
+                .borrow_mut()
+                .arm(index, self.nanoseconds(deadline));
+        }
+        slot.state.set(State::Performing);
+        self.switch_away(block);
+        assert_eq!(
+            slot.owed.get(),
+            0,
+            "resumed while the kernel owes a completion"
+        );
+        slot.operation.set(std::ptr::null());
+        if limit != Limit::Forever || slot.ending.get() != Ending::None {
+            self.timers.borrow_mut().cancel(index);
+        }
+        let result = slot.result.get();
+        match slot.ending.get() {
+            Ending::TimedOut if result == -libc::ECANCELED => Performed::TimedOut,
+            Ending::Interrupted if result == -libc::ECANCELED => Performed::Cancelled,
+            _ => Performed::Completed {
+                result,
+                nonempty: slot.nonempty.get(),
+            },
+        }
+    }
+
+    /// Asks the kernel to end the operation of a green thread that is
+    /// `Performing`; its completion still decides.
+    ///
+    /// Asked again by the deadline that is armed here until it has come.
+    pub(super) fn end_operation(&self, index: u32, block: &GreenThread, ending: Ending) {
+        let slot = &block.slot;
+        debug_assert_eq!(slot.state.get(), State::Performing);
+        if slot.ending.get() == Ending::None {
+            slot.ending.set(ending);
+            slot.cancels.set(0);
+        }
+        // SAFETY: set by `wait_for_completion`, whose frame stays (landlord
+        // rule) and which clears it before it returns.
+        let operation = unsafe { &*slot.operation.get() };
+        let key = Key::new(index, slot.generation.get(), operation.returns_descriptor());
+        self.backend.borrow_mut().cancel(operation, key);
+        let pause = pause_before_cancel(slot.cancels.get());
+        slot.cancels.set(slot.cancels.get() + 1);
+        let mut timers = self.timers.borrow_mut();
+        timers.cancel(index);
+        timers.arm(index, self.nanoseconds(Instant::now() + pause));
+    }
+
+    /// Stores a completion in the slot it belongs to; the loop resumes the
+    /// green thread later.
+    #[inline]
+    pub(super) fn complete(&self, completion: Completion) {
+        let Completion { key, result, .. } = completion;
+        let block = self.table.get(key.index());
+        let slot = &block.slot;
+        if slot.owed.get() == 0 || slot.generation.get() != key.generation() {
+            self.discard(completion);
+            return;
+        }
+        slot.result.set(result);
+        slot.nonempty.set(completion.nonempty);
+        if completion.more {
+            return;
+        }
+        slot.owed.set(slot.owed.get() - 1);
+        if slot.owed.get() == 0 {
+            self.in_flight.set(self.in_flight.get() - 1);
+            if self.abandoning.get() {
+                self.discard(completion);
+            } else {
+                self.make_ready(key.index(), block, Wakeup::Unparked);
+            }
+        }
+    }
+
+    /// Releases what a completion hands over when nobody is left to take it.
+    #[cold]
+    fn discard(&self, completion: Completion) {
+        self.counters
+            .discarded
+            .set(self.counters.discarded.get() + 1);
+        if completion.key.returns_descriptor() && completion.result >= 0 {
+            backend::close(completion.result);
+        }
+    }
+}
+
+/// What a green thread that is `Performing` asked for, for the table.
+pub(super) fn describe(block: &GreenThread, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let operation = block.slot.operation.get();
+    if operation.is_null() {
+        return f.write_str(": performs an operation");
+    }
+    // SAFETY: not null only while the frame of `wait_for_completion` stays.
+    let operation = unsafe { &*operation };
+    let fd = operation.descriptor().fd;
+    write!(f, ": waits for {} on descriptor {fd}", operation.name())
+}

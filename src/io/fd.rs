@@ -1,0 +1,245 @@
+//! A descriptor that green threads work with: each method is one operation.
+//!
+//! [`Fd`] wraps std's own type of the socket and so owns what std owns. What
+//! never waits (options, addresses, `shutdown`) is std's business, reached by
+//! [`Fd::std`]; what may wait is built here as an [`Operation`] and performed.
+//!
+//! The modes that std keeps in the kernel and io_uring does not look at are
+//! kept beside the descriptor: time limits (`SO_RCVTIMEO`, `SO_SNDTIMEO`) and
+//! non-blocking mode. They belong to the open socket, so duplicates share them;
+//! they are read from the kernel once, when a socket comes from outside, and
+//! written through to it. A `setsockopt` made on the raw descriptor later is
+//! not seen.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::backend::{self, Descriptor, Message, Operation, SocketName};
+use crate::cancel;
+use crate::hub::{self, Limit, Performed};
+
+/// An owned descriptor in the shape of std's type `S`.
+#[derive(Debug)]
+pub(crate) struct Fd<S> {
+    /// Never reused, unlike the descriptor's number.
+    id: u64,
+    /// The last receive left the socket empty, so the next one waits before it
+    /// tries.
+    empty: AtomicBool,
+    modes: Arc<Modes>,
+    std: S,
+}
+
+/// What all duplicates of one open socket share.
+#[derive(Debug, Default)]
+struct Modes {
+    /// Limits of one read and one write, in nanoseconds; 0 is none.
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
+    nonblocking: AtomicBool,
+}
+
+/// One direction of a socket, for its time limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Modes {
+    fn timeout(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Read => &self.read_timeout,
+            Direction::Write => &self.write_timeout,
+        }
+    }
+}
+
+impl<S: AsFd> Fd<S> {
+    /// Takes over a socket that has std's initial modes: blocking, no limits.
+    pub(crate) fn fresh(std: S) -> Fd<S> {
+        Fd::with_modes(std, Arc::default())
+    }
+
+    /// A duplicate of `original`, made by dup(2): the same open socket.
+    pub(crate) fn duplicate<T>(original: &Fd<T>, std: S) -> Fd<S> {
+        Fd::with_modes(std, Arc::clone(&original.modes))
+    }
+
+    fn with_modes(std: S, modes: Arc<Modes>) -> Fd<S> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Fd {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            empty: AtomicBool::new(false),
+            modes,
+            std,
+        }
+    }
+
+    /// std's view of the descriptor, for what never waits.
+    pub(crate) fn std(&self) -> &S {
+        &self.std
+    }
+
+    pub(crate) fn into_std(self) -> S {
+        self.std
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            fd: self.std.as_fd().as_raw_fd(),
+            id: self.id,
+        }
+    }
+
+    // ----- modes ---------------------------------------------------------
+
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
+        match self.modes.timeout(direction).load(Ordering::Relaxed) {
+            0 => None,
+            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+        }
+    }
+
+    /// Notes the limit that the kernel has for the socket.
+    pub(crate) fn note_timeout(&self, direction: Direction, timeout: Option<Duration>) {
+        let nanoseconds = timeout.map_or(0, |timeout| {
+            u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
+        });
+        self.modes
+            .timeout(direction)
+            .store(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.modes.nonblocking.load(Ordering::Relaxed)
+    }
+
+    /// Notes the mode that the user has asked for.
+    pub(crate) fn note_nonblocking(&self, nonblocking: bool) {
+        self.modes.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    fn limit(&self, direction: Direction) -> Limit {
+        if self.is_nonblocking() {
+            return Limit::Now;
+        }
+        self.timeout(direction)
+            .map_or(Limit::Forever, Limit::Timeout)
+    }
+
+    // ----- operations ----------------------------------------------------
+
+    /// recv(2). An empty buffer waits for data too, and its time limit is not
+    /// an error, as in std.
+    #[inline]
+    pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+        let is_empty = buffer.is_empty();
+        let operation = Operation::Recv {
+            socket: self.descriptor(),
+            into: buffer.into(),
+            flags,
+            poll_first: self.empty.load(Ordering::Relaxed),
+        };
+        let received = self.receive(operation);
+        match received {
+            Err(error) if is_empty && error.kind() == io::ErrorKind::WouldBlock => {
+                if self.is_nonblocking() {
+                    Err(error)
+                } else {
+                    Ok(0)
+                }
+            }
+            received => received,
+        }
+    }
+
+    /// send(2), without SIGPIPE.
+    #[inline]
+    pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        let operation = Operation::Send {
+            socket: self.descriptor(),
+            from: buffer.into(),
+            flags: libc::MSG_NOSIGNAL,
+        };
+        let performed = hub::perform(operation, self.limit(Direction::Write))?;
+        count(performed)
+    }
+
+    /// recvmsg(2) into several buffers.
+    pub(crate) fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut message = Message::into_buffers(buffers);
+        let operation = Operation::RecvMessage {
+            socket: self.descriptor(),
+            message: (&mut message).into(),
+            flags: 0,
+            poll_first: self.empty.load(Ordering::Relaxed),
+        };
+        self.receive(operation)
+    }
+
+    /// sendmsg(2) from several buffers, without SIGPIPE.
+    pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut message = Message::from_buffers(buffers);
+        let operation = Operation::SendMessage {
+            socket: self.descriptor(),
+            message: (&mut message).into(),
+            flags: libc::MSG_NOSIGNAL,
+        };
+        let performed = hub::perform(operation, self.limit(Direction::Write))?;
+        count(performed)
+    }
+
+    /// accept4(2) with SOCK_CLOEXEC.
+    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketName)> {
+        let mut peer = SocketName::empty();
+        let operation = Operation::Accept {
+            socket: self.descriptor(),
+            peer: (&mut peer).into(),
+        };
+        let performed = hub::perform(operation, self.limit(Direction::Read))?;
+        let accepted = backend::own(count(performed)? as i32);
+        Ok((accepted, peer))
+    }
+
+    /// connect(2), at most for `timeout`; `Ok(false)` when that ran out.
+    pub(crate) fn connect(
+        &self,
+        address: &SocketName,
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        let operation = Operation::Connect {
+            socket: self.descriptor(),
+            address,
+        };
+        let limit = timeout.map_or(Limit::Forever, Limit::Timeout);
+        match hub::perform(operation, limit)? {
+            Performed::TimedOut => Ok(false),
+            performed => count(performed).map(|_| true),
+        }
+    }
+
+    #[inline]
+    fn receive(&self, operation: Operation<'_>) -> io::Result<usize> {
+        let performed = hub::perform(operation, self.limit(Direction::Read))?;
+        if let Performed::Completed { nonempty, .. } = performed {
+            self.empty.store(!nonempty, Ordering::Relaxed);
+        }
+        count(performed)
+    }
+}
+
+/// The one place where a result of the kernel becomes an `io::Result`.
+#[inline]
+fn count(performed: Performed) -> io::Result<usize> {
+    match performed {
+        Performed::Completed { result, .. } if result >= 0 => Ok(result as usize),
+        Performed::Completed { result, .. } => Err(io::Error::from_raw_os_error(-result)),
+        // What a socket's own time limit gives, socket(7).
+        Performed::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        Performed::Cancelled => cancel::raise(),
+    }
+}

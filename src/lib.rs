@@ -1,0 +1,90 @@
+//! Green threads over io_uring: plain blocking Rust, std's names, no async.
+//!
+//! greenring runs stackful coroutines, *green threads*, on a *hub*, one per OS
+//! thread. The hub hands socket operations and timers to io_uring and parks
+//! the green thread until its completion arrives. The code above is ordinary
+//! blocking Rust over borrowed buffers; it is ported from std by replacing
+//! `std::` in its imports. Where io_uring is forbidden an epoll backend serves
+//! with the same behaviour, and [`runtime::backend_reason`] says why.
+//!
+//! ```no_run
+//! use greenring::io::{Read, Write};
+//! use greenring::net::TcpListener;
+//! use greenring::thread;
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let listener = TcpListener::bind("127.0.0.1:7000")?;
+//!     for stream in listener.incoming() {
+//!         let mut stream = stream?;
+//!         thread::spawn(move || -> std::io::Result<()> {
+//!             let mut buffer = [0; 4096];
+//!             loop {
+//!                 match stream.read(&mut buffer)? {
+//!                     0 => return Ok(()),
+//!                     n => stream.write_all(&buffer[..n])?,
+//!                 }
+//!             }
+//!         });
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where a line of code belongs
+//!
+//! Imports go down or sideways, never up, and never in a circle;
+//! `tests/tidy.rs` checks it.
+//!
+//! ```text
+//!  5  runtime                                      start and look
+//!  4  thread  net  os  time                        std's faces: names and docs, no mechanism
+//!  3  io  cancel  blocking                         typed operations and waiting, on park and perform
+//!  2  hub                                          the only place where a stack is switched
+//!  1  backend  hub::{stack, timers, run_queue, …}  leaves: the kernel's side and data structures
+//!  0  std  libc  nix  io-uring  corosensei  slab
+//! ```
+//!
+//! A `TcpStream::read` passes through four rooms: `net/tcp.rs` (the face) →
+//! `io/fd.rs` (builds `Operation::Recv`) → `hub/perform.rs` (slot, submit, park)
+//! → `backend/uring.rs` queues the entry, or `backend/epoll.rs` tries the call
+//! and waits for readiness. On the way back the hub's loop (`hub/mod.rs`)
+//! collects the completion, stores it in the green thread's slot, and resumes
+//! the green thread in its turn.
+//!
+//! The rule that makes borrowed buffers sound, the landlord rule, is stated in
+//! `hub/perform.rs`.
+//!
+//! # Limits
+//!
+//! - Linux only; io_uring needs Linux 5.19 (6.1 or later is better), the epoll
+//!   backend 4.14.
+//! - A green thread stays on its OS thread. To use several cores, run a hub on
+//!   each of several OS threads.
+//! - A call that blocks the OS thread (a std lock held by a green thread that
+//!   waits, a foreign library's I/O, a long computation) stops its hub.
+//! - Green threads that are alive when their OS thread ends are abandoned.
+
+#![deny(
+    missing_docs,
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks
+)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("greenring works on Linux only: it stands on io_uring and epoll");
+
+mod backend;
+mod blocking;
+mod cancel;
+mod hub;
+
+pub mod io;
+pub mod net;
+pub mod os;
+pub mod runtime;
+pub mod thread;
+pub mod time;
+
+pub use cancel::Cancelled;
+pub use thread::{sleep, spawn, yield_now};

@@ -1,0 +1,46 @@
+//! Sockets as in `std::net`, which park the green thread where std's block the
+//! OS thread.
+//!
+//! Take it for `std::net` and change nothing but the imports:
+//!
+//! ```
+//! use greenring::io::{Read, Write};
+//! use greenring::net::{TcpListener, TcpStream};
+//! use greenring::thread;
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! let server = thread::spawn(move || {
+//!     let (mut stream, _) = listener.accept()?;
+//!     stream.write_all(b"hello")
+//! });
+//! let mut greeting = String::new();
+//! TcpStream::connect(address)?.read_to_string(&mut greeting)?;
+//! assert_eq!(greeting, "hello");
+//! server.join().unwrap()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! All types are `Send` and `Sync`: wherever they are used, they wait on the
+//! hub of the OS thread that uses them.
+//!
+//! # Difference from std
+//!
+//! - [`ToSocketAddrs`] is a trait of its own, so that looking up a name does
+//!   not stop the hub.
+//! - Time limits and non-blocking mode are read from a socket once, when it
+//!   becomes greenring's. See [`TcpStream`] and [`TcpListener`].
+
+mod address;
+mod listener;
+mod resolve;
+mod tcp;
+
+pub use listener::{Incoming, TcpListener};
+pub use resolve::ToSocketAddrs;
+pub use tcp::TcpStream;
+
+#[doc(no_inline)]
+pub use std::net::{
+    AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
+};

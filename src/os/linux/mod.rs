@@ -1,0 +1,3 @@
+//! Extensions for Linux alone, as in `std::os::linux`.
+
+pub mod net;

@@ -1,0 +1,297 @@
+//! Configuring a hub, and asking which one is at work.
+//!
+//! Nothing here is needed to begin: each OS thread gets a hub on first use,
+//! configured by the environment:
+//!
+//! | variable | values | default |
+//! |---|---|---|
+//! | `GREENRING_BACKEND` | `uring`, `epoll` | io_uring if it can be had, else epoll |
+//! | `GREENRING_STACK_SIZE` | bytes, 16384 to 1073741824 | 262144 |
+//! | `GREENRING_RING_ENTRIES` | 2 to 32768 | 512 |
+//! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `guard_install`, `epoll_pwait2` | none |
+//!
+//! The last one masks features of the kernel, so that one kernel can test what
+//! older ones do. What a [`Builder`] says beats the environment.
+
+use std::fmt;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use crate::backend::Choice;
+use crate::hub::{self, Config, RING_ENTRIES_RANGE, STACK_SIZES};
+
+pub use crate::backend::Kind as Backend;
+
+/// Configures a hub and runs a closure on it.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::runtime::{self, Backend};
+///
+/// let backend = runtime::Builder::new()
+///     .backend(Backend::Epoll)
+///     .run(runtime::backend)?;
+/// assert_eq!(backend, Backend::Epoll);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `run`"]
+pub struct Builder {
+    backend: Option<Backend>,
+    stack_size: Option<usize>,
+    ring_entries: Option<u32>,
+    name: Option<String>,
+    end_timeout: Option<Duration>,
+}
+
+impl Builder {
+    /// A hub as the environment configures it.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Asks for a backend by name: that one, or an error from [`run`](Self::run).
+    pub fn backend(mut self, backend: Backend) -> Builder {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Sets the size in bytes of the stacks of green threads that are spawned
+    /// without a size of their own; 16 KiB to 1 GiB, guard page included.
+    pub fn stack_size(mut self, size: usize) -> Builder {
+        self.stack_size = Some(size);
+        self
+    }
+
+    /// Sets the number of submission queue entries of the ring, 2 to 32768;
+    /// the kernel rounds up to a power of two.
+    pub fn ring_entries(mut self, entries: u32) -> Builder {
+        self.ring_entries = Some(entries);
+        self
+    }
+
+    /// Names the hub's root in the table of green threads.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets how long the end of [`run`](Self::run) waits for cancelled green
+    /// threads; 10 seconds if not set. Those that have not ended by then are
+    /// reported on stderr and abandoned.
+    pub fn end_timeout(mut self, timeout: Duration) -> Builder {
+        self.end_timeout = Some(timeout);
+        self
+    }
+
+    /// Runs `f` on a new hub of the calling OS thread, and ends the hub.
+    ///
+    /// When `f` returns, green threads that are still alive are cancelled: each
+    /// unwinds from the call in which it waits, and all of them have ended when
+    /// `run` returns. An operation in flight is cancelled and its completion
+    /// awaited first. A panic of `f` is resumed after that.
+    ///
+    /// A hub that the OS thread got on first use is ended first if it is idle.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: a value that is not allowed, given here or by the
+    ///   environment; the text names it and what is allowed.
+    /// - The backend that was asked for cannot be had; the text says why.
+    /// - The OS thread runs a hub with live green threads, or this is one.
+    /// - No descriptors or memory for a hub.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::{runtime, thread};
+    ///
+    /// let sum = runtime::Builder::new().stack_size(64 * 1024).run(|| {
+    ///     let handles: Vec<_> = (0..10).map(|n| thread::spawn(move || n)).collect();
+    ///     handles.into_iter().map(|handle| handle.join().unwrap()).sum::<i32>()
+    /// })?;
+    /// assert_eq!(sum, 45);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn run<T>(self, f: impl FnOnce() -> T) -> io::Result<T> {
+        let config = self.config()?;
+        match hub::run(config, f)? {
+            Ok(value) => Ok(value),
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    fn config(self) -> io::Result<Config> {
+        let mut config = Config::from_environment()?;
+        if let Some(kind) = self.backend {
+            config.choice = Choice::Asked {
+                kind,
+                by: "runtime::Builder::backend",
+            };
+        }
+        if let Some(size) = self.stack_size {
+            check("stack_size", size, STACK_SIZES)?;
+            config.stack_size = size;
+        }
+        if let Some(entries) = self.ring_entries {
+            check("ring_entries", entries, RING_ENTRIES_RANGE)?;
+            config.ring_entries = entries;
+        }
+        config.name = self.name;
+        if let Some(timeout) = self.end_timeout {
+            config.end_timeout = timeout;
+        }
+        Ok(config)
+    }
+}
+
+fn check<N: PartialOrd + fmt::Display>(
+    name: &str,
+    value: N,
+    allowed: std::ops::RangeInclusive<N>,
+) -> io::Result<()> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!(
+            "runtime::Builder::{name} is {value}; allowed: {} to {}",
+            allowed.start(),
+            allowed.end()
+        ),
+    ))
+}
+
+/// The backend of the calling OS thread's hub, which is started if there is none.
+///
+/// # Panics
+///
+/// If the hub cannot be started, or has ended with its OS thread.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::runtime;
+///
+/// println!("{}: {}", runtime::backend(), runtime::backend_reason());
+/// ```
+pub fn backend() -> Backend {
+    started().0
+}
+
+/// Why the hub works with [`backend`], in one sentence.
+///
+/// # Panics
+///
+/// As [`backend`].
+///
+/// # Examples
+///
+/// ```
+/// use greenring::runtime::{self, Backend};
+///
+/// let reason = runtime::Builder::new()
+///     .backend(Backend::Epoll)
+///     .run(runtime::backend_reason)?;
+/// assert_eq!(reason, "epoll, asked for by runtime::Builder::backend");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn backend_reason() -> String {
+    started().1
+}
+
+fn started() -> (Backend, String) {
+    hub::backend().unwrap_or_else(|error| panic!("no hub can be had: {error}"))
+}
+
+/// What the calling OS thread's hub has counted since its start.
+///
+/// All zero if it has no hub; asking does not start one.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::{runtime, thread};
+///
+/// runtime::Builder::new().run(|| {
+///     thread::spawn(|| {}).join().unwrap();
+///     assert_eq!(runtime::stats().spawned, 1);
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stats() -> Stats {
+    let hub = hub::snapshot();
+    Stats {
+        turns: hub.turns,
+        enters: hub.backend.enters,
+        submitted: hub.backend.submitted,
+        direct: hub.backend.direct,
+        completed: hub.backend.completed,
+        in_flight: hub.in_flight,
+        discarded: hub.discarded,
+        overflows: hub.backend.overflows,
+        queue_full: hub.backend.full,
+        switches: hub.switches,
+        spawned: hub.spawned,
+        live: hub.live,
+        most_live: hub.most_live,
+        blocks: hub.blocks,
+        stacks_pooled: hub.stacks.pooled,
+        stacks_warm: hub.stacks.warm,
+        timers_armed: hub.timers_armed,
+        timers_fired: hub.timers_fired,
+        mail: hub.mail,
+        bell_rings: hub.bell_rings,
+    }
+}
+
+/// A copy of a hub's counters.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Turns of the loop: looks at the kernel, deadlines and mail.
+    pub turns: u64,
+    /// System calls that handed operations over or waited:
+    /// io_uring_enter(2), epoll_wait(2).
+    pub enters: u64,
+    /// Operations handed to the kernel, or parked on readiness.
+    pub submitted: u64,
+    /// Operations that a direct system call finished at once.
+    pub direct: u64,
+    /// Completions collected, rings of the bell included.
+    pub completed: u64,
+    /// Operations that have not completed.
+    pub in_flight: usize,
+    /// Completions that nobody was left to take; what they handed over was
+    /// released.
+    pub discarded: u64,
+    /// Times the completion queue had overflown.
+    pub overflows: u64,
+    /// Times the submission queue was full.
+    pub queue_full: u64,
+    /// Times a green thread was resumed.
+    pub switches: u64,
+    /// Green threads spawned.
+    pub spawned: u64,
+    /// Green threads that have not ended.
+    pub live: usize,
+    /// The most that were alive at once.
+    pub most_live: usize,
+    /// Control blocks in the table, the root's included.
+    pub blocks: usize,
+    /// Stacks that wait to be used again.
+    pub stacks_pooled: usize,
+    /// Those of them whose memory was not returned to the kernel.
+    pub stacks_warm: usize,
+    /// Deadlines that are armed.
+    pub timers_armed: usize,
+    /// Deadlines that have passed.
+    pub timers_fired: u64,
+    /// Unparks that came from other OS threads.
+    pub mail: u64,
+    /// Times another OS thread had to break the hub's sleep.
+    pub bell_rings: u64,
+}

@@ -1,0 +1,211 @@
+//! Spawning: a record, a body that fills it, and a stack from the hub.
+
+#![allow(unsafe_code)] // Gives the hub a body that may borrow, for `spawn_unchecked`.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::{Arc, Once};
+
+use super::join_handle::{JoinHandle, Packet};
+use super::{Result, Thread};
+use crate::cancel::Cancelled;
+use crate::hub::{self, Record};
+
+/// Configures a green thread before it is spawned.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+///
+/// let handle = thread::Builder::new()
+///     .name("parser".to_owned())
+///     .stack_size(1024 * 1024)
+///     .spawn(|| thread::current().name().map(str::to_owned))?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("parser"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "must eventually spawn the green thread"]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// A green thread without a name and with the hub's stack size.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let handle = greenring::thread::Builder::new().spawn(|| 1)?;
+    /// assert_eq!(handle.join().unwrap(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the green thread, for panic messages and the table of green
+    /// threads.
+    ///
+    /// # Panics
+    ///
+    /// Spawning panics if the name contains a zero byte, as in std.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::thread::Builder::new().name("worker-3".into());
+    /// assert_eq!(builder.spawn(|| {})?.thread().name(), Some("worker-3"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn name(mut self, name: String) -> Builder {
+        self.name = Some(name);
+        self
+    }
+
+    /// Sets the size of the stack in bytes, guard page included.
+    ///
+    /// It is address space: memory is committed as it is touched. Rounded up
+    /// to whole pages, and to 16 KiB at least; spawning refuses more than 1 GiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::thread::Builder::new().stack_size(64 * 1024);
+    /// builder.spawn(|| {})?.join().unwrap();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn stack_size(mut self, size: usize) -> Builder {
+        self.stack_size = Some(size);
+        self
+    }
+
+    /// Spawns the green thread.
+    ///
+    /// # Errors
+    ///
+    /// No memory, mappings or descriptors for a stack or for the hub; a stack
+    /// size over 1 GiB (`InvalidInput`); an OS thread that is ending.
+    ///
+    /// # Panics
+    ///
+    /// If the name contains a zero byte, or if the hub must be started and the
+    /// environment configures it wrongly.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let handle = greenring::thread::Builder::new().spawn(|| "done")?;
+    /// assert_eq!(handle.join().unwrap(), "done");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        // SAFETY: the closure and its result borrow nothing.
+        unsafe { self.spawn_unchecked(f) }
+    }
+
+    /// Spawns a green thread whose closure may borrow.
+    ///
+    /// # Safety
+    ///
+    /// All that the closure and its result borrow outlives the green thread's
+    /// end and, if the handle is not joined, the result's. Joining is not
+    /// enough if the joiner itself may be abandoned with its hub.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Builder::spawn`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let text = String::from("borrowed");
+    /// let builder = greenring::thread::Builder::new();
+    /// // SAFETY: joined before `text` is gone.
+    /// let handle = unsafe { builder.spawn_unchecked(|| text.len())? };
+    /// assert_eq!(handle.join().unwrap(), 8);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T,
+    {
+        let spawned_at = Location::caller();
+        let name = self.name.map(String::into_boxed_str);
+        if let Some(name) = &name {
+            assert!(
+                !name.contains('\0'),
+                "the name of a green thread must not contain a zero byte"
+            );
+        }
+        install_panic_hook();
+        let packet = Arc::new(Packet::<T>::new(name, spawned_at));
+        let record: Arc<dyn Record + '_> = Arc::clone(&packet) as Arc<dyn Record + '_>;
+        // SAFETY: only the lifetime is changed. Whatever of the result borrows
+        // is gone before the record is (see `Packet`), and the caller answers
+        // for the time until then.
+        let record =
+            unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
+        let pointer = NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
+        let body = move || {
+            packet.finish(run(f));
+            // The count of the record that the hub relies on ends here, when
+            // nothing of the user's is left to run.
+            drop(packet);
+        };
+        // SAFETY: the body holds a count of the record until its end and does
+        // not unwind; the caller answers for what it borrows.
+        unsafe { hub::spawn(pointer, self.stack_size, body)? };
+        Ok(JoinHandle::new(Thread(record)))
+    }
+}
+
+/// Runs the user's closure to its end; its captures are gone afterwards.
+fn run<T>(f: impl FnOnce() -> T) -> Result<T> {
+    if hub::is_cancelled_before_start() {
+        // Its destructors are the user's code, and may panic.
+        return match catch_unwind(AssertUnwindSafe(|| drop(f))) {
+            Ok(()) => Err(Box::new(Cancelled)),
+            Err(payload) => Err(payload),
+        };
+    }
+    catch_unwind(AssertUnwindSafe(f))
+}
+
+/// Puts a line before every panic message of a green thread, which would
+/// otherwise be told under the OS thread's name.
+fn install_panic_hook() {
+    static INSTALL: Once = Once::new();
+    // The hook cannot be changed while unwinding; the next spawn does it.
+    if INSTALL.is_completed() || std::thread::panicking() {
+        return;
+    }
+    INSTALL.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if hub::is_green() {
+                let record = hub::current();
+                let identity = record.identity();
+                let name = identity.name().unwrap_or("unnamed");
+                match identity.spawned_at() {
+                    Some(site) => eprintln!("green thread '{name}', spawned at {site}, panics:"),
+                    None => eprintln!("green thread '{name}' panics:"),
+                }
+            }
+            previous(info);
+        }));
+    });
+}

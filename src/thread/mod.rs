@@ -1,0 +1,283 @@
+//! Green threads, under the names of `std::thread`.
+//!
+//! [`spawn`] makes a green thread of the calling OS thread's hub, which is
+//! started if there is none yet. A green thread never moves to another OS
+//! thread, so its closure need not be `Send`: `Rc`, `RefCell` and borrowed
+//! thread-locals work as in single-threaded code.
+//!
+//! Green threads start in the order in which they were spawned, not before
+//! their spawner waits or yields, and run one at a time. Anything here may also
+//! be called on an OS thread without a hub, where it does what std does.
+//!
+//! # Difference from std
+//!
+//! - The closure and its result need not be `Send`.
+//! - Green threads end with their OS thread: whatever is still going on when
+//!   it ends is abandoned. Join what must be finished.
+//! - The stack is 256 KiB (std: 2 MiB), or what [`Builder::stack_size`] or
+//!   `GREENRING_STACK_SIZE` says.
+//! - A loop that waits for a flag without calling anything here never lets the
+//!   others run: call [`yield_now`] in it, or better [`park`].
+
+mod builder;
+mod join_handle;
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[doc(no_inline)]
+pub use std::thread::{AccessError, LocalKey, Result, available_parallelism, panicking};
+
+pub use builder::Builder;
+pub use join_handle::JoinHandle;
+
+use crate::cancel;
+use crate::hub::{self, Record, Wait, Why};
+
+/// Spawns a green thread of the calling OS thread's hub.
+///
+/// # Panics
+///
+/// If no stack can be had or the hub cannot be started; [`Builder::spawn`]
+/// gives an error instead.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::rc::Rc;
+///
+/// let shared = Rc::new(20);
+/// let theirs = Rc::clone(&shared);
+/// let handle = thread::spawn(move || *theirs + 1);
+/// assert_eq!(handle.join().unwrap() + *shared, 41);
+/// ```
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    Builder::new()
+        .spawn(f)
+        .unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
+}
+
+/// The handle of the calling green thread, or of the OS thread outside one.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+///
+/// let handle = thread::spawn(|| thread::current().id());
+/// let id = handle.thread().id();
+/// assert_eq!(handle.join().unwrap(), id);
+/// ```
+pub fn current() -> Thread {
+    Thread(hub::current())
+}
+
+/// Lets every other ready green thread run before the caller goes on.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let started = Rc::new(Cell::new(false));
+/// let flag = Rc::clone(&started);
+/// thread::spawn(move || flag.set(true));
+/// thread::yield_now();
+/// assert!(started.get());
+/// ```
+pub fn yield_now() {
+    cancel::yield_now();
+}
+
+/// Waits for at least `dur`; the others go on.
+///
+/// An [`unpark`](Thread::unpark) meanwhile does not end it; its token stays for
+/// the next [`park`].
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::time::{Duration, Instant};
+///
+/// let begin = Instant::now();
+/// thread::sleep(Duration::from_millis(5));
+/// assert!(begin.elapsed() >= Duration::from_millis(5));
+/// ```
+pub fn sleep(dur: Duration) {
+    if dur.is_zero() {
+        return yield_now();
+    }
+    sleep_to(Instant::now().checked_add(dur));
+}
+
+/// Waits until `deadline` has passed; the others go on.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::time::{Duration, Instant};
+///
+/// let deadline = Instant::now() + Duration::from_millis(5);
+/// thread::sleep_until(deadline);
+/// assert!(Instant::now() >= deadline);
+/// ```
+pub fn sleep_until(deadline: Instant) {
+    sleep_to(Some(deadline));
+}
+
+/// `None` is a deadline too far away to be expressed.
+fn sleep_to(deadline: Option<Instant>) {
+    // Nobody has an unparker for this wait.
+    cancel::park(Wait::begin(), Why::Sleep, deadline);
+}
+
+/// Waits until the caller's token is available, and takes it.
+///
+/// [`Thread::unpark`] makes it available, also beforehand. As in std the call
+/// may return without reason: wait for a condition in a loop.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+///
+/// let main = thread::current();
+/// thread::spawn(move || main.unpark());
+/// thread::park();
+/// ```
+pub fn park() {
+    park_to(None);
+}
+
+/// As [`park`], for at most `dur`.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::time::Duration;
+///
+/// thread::park_timeout(Duration::from_millis(1)); // nobody unparks
+/// ```
+pub fn park_timeout(dur: Duration) {
+    match Instant::now().checked_add(dur) {
+        Some(deadline) => park_to(Some(deadline)),
+        None => park_to(None),
+    }
+}
+
+fn park_to(deadline: Option<Instant>) {
+    let record = hub::current();
+    let identity = record.identity();
+    if identity.take_token() {
+        return;
+    }
+    let wait = Wait::begin();
+    identity.set_parked(Some(wait.unparker()));
+    // The token may have come before there was a wait to end.
+    if identity.take_token() {
+        identity.set_parked(None);
+        return;
+    }
+    cancel::park(wait, Why::Park, deadline);
+    identity.set_parked(None);
+    identity.take_token();
+}
+
+/// Identifies a green thread or an OS thread; unique in the process for ever.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+///
+/// let other = thread::spawn(|| {});
+/// assert_ne!(thread::current().id(), other.thread().id());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ThreadId(NonZeroU64);
+
+/// A handle to a green thread, or to an OS thread.
+///
+/// It may be sent to other OS threads, whatever the green thread works with.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+///
+/// let handle = thread::Builder::new().name("worker".into()).spawn(|| {})?;
+/// assert_eq!(handle.thread().name(), Some("worker"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Thread(Arc<dyn Record>);
+
+impl Thread {
+    /// Makes its token available, which ends its [`park`]; from any OS thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::thread;
+    ///
+    /// let parked = thread::spawn(thread::park);
+    /// parked.thread().unpark();
+    /// parked.join().unwrap();
+    /// ```
+    pub fn unpark(&self) {
+        self.0.identity().unpark();
+    }
+
+    /// Its identifier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::thread;
+    ///
+    /// assert_eq!(thread::current().id(), thread::current().id());
+    /// ```
+    pub fn id(&self) -> ThreadId {
+        ThreadId(self.0.identity().id())
+    }
+
+    /// The name it was given, or the OS thread's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::thread;
+    ///
+    /// let unnamed = thread::spawn(|| {});
+    /// assert_eq!(unnamed.thread().name(), None);
+    /// ```
+    pub fn name(&self) -> Option<&str> {
+        self.0.identity().name()
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Thread")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+// As std's: what the handle shows is never left half changed.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}

@@ -1,0 +1,4 @@
+//! `std::time`, re-exported.
+
+#[doc(no_inline)]
+pub use std::time::*;
