@@ -236,6 +236,7 @@ pub fn stats() -> Stats {
         queue_full: hub.backend.full,
         switches: hub.switches,
         spawned: hub.spawned,
+        ready: hub.ready,
         live: hub.live,
         most_live: hub.most_live,
         blocks: hub.blocks,
@@ -276,6 +277,8 @@ pub struct Stats {
     pub switches: u64,
     /// Green threads spawned.
     pub spawned: u64,
+    /// Contexts in the run queue.
+    pub ready: usize,
     /// Green threads that have not ended.
     pub live: usize,
     /// The most that were alive at once.

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::stack;
 use crate::backend::{Choice, Disabled, Kind, Setup};
 
 const BACKEND: &str = "GREENRING_BACKEND";
@@ -15,12 +17,12 @@ const DISABLE: &str = "GREENRING_DISABLE";
 /// handshake in a debug build needs 130 KiB; pages are committed when touched.
 const DEFAULT_STACK_SIZE: usize = 256 * 1024;
 /// The least and the most a stack may have.
-pub(crate) const STACK_SIZES: std::ops::RangeInclusive<usize> = 16 * 1024..=1 << 30;
+pub(crate) const STACK_SIZES: RangeInclusive<usize> = stack::MIN_SIZE..=stack::MAX_SIZE;
 
 /// Submission queue entries: more than one turn's budget of green threads
 /// can queue, so that a turn is one enter.
 const DEFAULT_RING_ENTRIES: u32 = 512;
-pub(crate) const RING_ENTRIES_RANGE: std::ops::RangeInclusive<u32> = 2..=32_768;
+pub(crate) const RING_ENTRIES_RANGE: RangeInclusive<u32> = 2..=32_768;
 
 /// How long a hub's end waits for green threads that do not end.
 const DEFAULT_END_TIMEOUT: Duration = Duration::from_secs(10);

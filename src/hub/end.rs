@@ -9,7 +9,6 @@
 //! Abandoning a green thread leaks its stack and what its frames own, completes
 //! its handle with `Cancelled`, and never runs or unwinds it again.
 
-use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -158,15 +157,14 @@ pub(super) fn overflowed_stack(fault_address: usize) -> Option<OverflowedStack> 
     current::with(|context| match context {
         Context::Hub(hub) => {
             let block = hub.table.get(hub.current.get());
-            let (bottom, size): (usize, usize) = Cell::get(&block.stack);
-            // All of a stack but its guard can be read and written.
-            if !(bottom..bottom + size).contains(&fault_address) {
+            let stack = block.stack.get();
+            if hub.current.get() == ROOT || !stack.contains(fault_address) {
                 return None;
             }
             let name = block.identity().and_then(|identity| identity.name());
             Some(OverflowedStack {
                 name: name.unwrap_or("unnamed").as_bytes(),
-                size,
+                size: stack.size,
             })
         }
         Context::Bare | Context::Ended => None,

@@ -20,10 +20,9 @@ use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use corosensei::stack::Stack as _;
 use corosensei::{CoroutineResult, Yielder};
 
-use super::stack::Stack;
+use super::stack::{Bounds, Stack};
 use super::table::{Identity, Record};
 use crate::backend::Operation;
 
@@ -114,9 +113,9 @@ pub(super) struct GreenThread {
     pub(super) interrupted: Cell<bool>,
     /// Depth of shields: interrupts are not delivered above 0.
     pub(super) shields: Cell<u32>,
-    /// Lowest address and length of the stack, guard included, for the signal
-    /// handler that reports its overflow.
-    pub(super) stack: Cell<(usize, usize)>,
+    /// Where the stack is: for the signal handler that reports its overflow,
+    /// and for the table.
+    pub(super) stack: Cell<Bounds>,
     /// What outlives the green thread: name, identity, result. The body of the
     /// coroutine holds a count of it for as long as this is set.
     pub(super) record: Cell<Option<NonNull<dyn Record>>>,
@@ -152,7 +151,7 @@ impl GreenThread {
             wait: Cell::new(0),
             interrupted: Cell::new(false),
             shields: Cell::new(0),
-            stack: Cell::new((0, 0)),
+            stack: Cell::default(),
             record: Cell::new(None),
             coroutine: UnsafeCell::new(None),
         }
@@ -176,7 +175,7 @@ impl GreenThread {
         self.slot.notified.set(false);
         self.interrupted.set(false);
         self.shields.set(0);
-        self.stack.set((stack.limit().get(), stack.size()));
+        self.stack.set(stack.bounds());
         self.record.set(Some(record));
         let coroutine = if size_of::<F>() <= LARGEST_BODY {
             // SAFETY: the caller's promises.

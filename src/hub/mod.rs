@@ -11,12 +11,15 @@
 //! values; nothing here unwinds into user code, and no user code runs on the
 //! loop's stack.
 
+mod arena;
 mod config;
+mod counters;
 mod current;
 mod end;
 mod fork;
 mod green_thread;
 mod inbox;
+mod interrupt;
 mod overflow;
 mod park;
 mod perform;
@@ -33,12 +36,15 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Feature};
 pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES};
+pub(crate) use counters::snapshot;
+use counters::{Counters, count};
 pub(crate) use current::{current, is_green};
 pub(crate) use end::{print_table, run};
 use fork::ForkWord;
 use green_thread::{Ending, GreenThread, State};
 pub(crate) use green_thread::{Wakeup, Why};
 use inbox::{Inbox, Mail};
+pub(crate) use interrupt::is_cancelled_before_start;
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
 use run_queue::RunQueue;
@@ -96,37 +102,6 @@ pub(crate) struct Hub {
     counters: Counters,
     /// Signal handlers that report a stack overflow need a stack of their own.
     _alternate_stack: overflow::AlternateStack,
-}
-
-/// What the hub counts; `runtime::stats` shows it.
-#[derive(Debug, Default)]
-struct Counters {
-    turns: Cell<u64>,
-    switches: Cell<u64>,
-    spawned: Cell<u64>,
-    most_live: Cell<usize>,
-    discarded: Cell<u64>,
-    timers_fired: Cell<u64>,
-    mail: Cell<u64>,
-}
-
-/// A copy of all counters of the calling OS thread's hub.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) backend: backend::Counters,
-    pub(crate) turns: u64,
-    pub(crate) switches: u64,
-    pub(crate) spawned: u64,
-    pub(crate) live: usize,
-    pub(crate) most_live: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) discarded: u64,
-    pub(crate) timers_armed: usize,
-    pub(crate) timers_fired: u64,
-    pub(crate) mail: u64,
-    pub(crate) bell_rings: u64,
-    pub(crate) blocks: usize,
-    pub(crate) stacks: stack::StackStats,
 }
 
 /// Ends the process with a sentence if it is dropped, that is, on a panic.
@@ -214,7 +189,7 @@ impl Hub {
         let block = self.table.get(index);
         block.slot.state.set(State::Running);
         self.current.set(index);
-        self.counters.switches.set(self.counters.switches.get() + 1);
+        count(&self.counters.switches);
         let finished = block.resume();
         self.current.set(ROOT);
         if let Some(stack) = finished {
@@ -230,11 +205,8 @@ impl Hub {
     /// One look at the kernel and at everything else that makes ready.
     fn collect(&self) {
         self.budget.set(BUDGET);
-        self.counters.turns.set(self.counters.turns.get() + 1);
-        if self.deferred.get() && !std::thread::panicking() {
-            self.deferred.set(false);
-            self.deliver_deferred();
-        }
+        count(&self.counters.turns);
+        self.deliver_if_deferred();
         if self.run_queue.borrow().is_empty() {
             self.sleep();
         } else {
@@ -301,9 +273,7 @@ impl Hub {
             .borrow_mut()
             .expire(now, |index| due.push(index));
         for index in due.drain(..) {
-            self.counters
-                .timers_fired
-                .set(self.counters.timers_fired.get() + 1);
+            count(&self.counters.timers_fired);
             let block = self.table.get(index);
             match block.slot.state.get() {
                 State::Parked(_) => self.make_ready(index, block, Wakeup::TimedOut),
@@ -381,53 +351,6 @@ impl Hub {
         }
     }
 
-    /// Whether an interrupt is to be delivered to the running context.
-    #[inline]
-    fn is_interruptible(&self, block: &GreenThread) -> bool {
-        block.interrupted.get() && block.shields.get() == 0 && !self.somebody_unwinds()
-    }
-
-    /// Interrupts a green thread: at its present wait, or at its next.
-    fn interrupt(&self, index: u32, block: &GreenThread) {
-        block.interrupted.set(true);
-        if block.shields.get() > 0 || self.somebody_unwinds() {
-            return;
-        }
-        match block.slot.state.get() {
-            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
-            State::Performing if block.slot.ending.get() == Ending::None => {
-                self.end_operation(index, block, Ending::Interrupted);
-            }
-            State::Performing | State::Free | State::Ready | State::Running => {}
-        }
-    }
-
-    /// Whether any context of this OS thread is in the middle of unwinding, in
-    /// which case all are shielded.
-    ///
-    /// std counts panics per OS thread. A green thread that parks in a `Drop`
-    /// while it unwinds makes its siblings see `panicking()`, and nobody can
-    /// tell whose panic it is: an interrupt that unwound the wrong one would
-    /// abort the process.
-    #[inline]
-    fn somebody_unwinds(&self) -> bool {
-        let unwinds = std::thread::panicking();
-        if unwinds {
-            self.deferred.set(true);
-        }
-        unwinds
-    }
-
-    /// Delivers the interrupts that were held back while somebody unwound.
-    #[cold]
-    fn deliver_deferred(&self) {
-        for (index, block) in self.table.alive() {
-            if block.interrupted.get() {
-                self.interrupt(index, block);
-            }
-        }
-    }
-
     fn unpark_root(&self, why: Why) {
         if self.table.get(ROOT).slot.state.get() == State::Parked(why) {
             self.unpark_root_as(Wakeup::Unparked);
@@ -476,25 +399,6 @@ impl Hub {
     /// Whether the root alone is left: nothing runs, waits or is queued.
     fn is_idle(&self) -> bool {
         self.live.get() == 0 && self.current.get() == ROOT
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            backend: self.backend.borrow().counters(),
-            turns: self.counters.turns.get(),
-            switches: self.counters.switches.get(),
-            spawned: self.counters.spawned.get(),
-            live: self.live.get(),
-            most_live: self.counters.most_live.get(),
-            in_flight: self.in_flight.get(),
-            discarded: self.counters.discarded.get(),
-            timers_armed: self.timers.borrow().len(),
-            timers_fired: self.counters.timers_fired.get(),
-            mail: self.counters.mail.get(),
-            bell_rings: self.inbox.rings(),
-            blocks: self.table.used(),
-            stacks: self.stacks.borrow().stats(),
-        }
     }
 }
 
@@ -570,7 +474,7 @@ impl Hub {
         self.run_queue.borrow_mut().push(index);
         self.live.set(self.live.get() + 1);
         let counters = &self.counters;
-        counters.spawned.set(counters.spawned.get() + 1);
+        count(&counters.spawned);
         counters
             .most_live
             .set(counters.most_live.get().max(self.live.get()));
@@ -598,14 +502,6 @@ pub(crate) fn yield_now() -> Wakeup {
     })
 }
 
-/// Whether the calling green thread was interrupted before it first ran.
-pub(crate) fn is_cancelled_before_start() -> bool {
-    current::with(|context| match context {
-        current::Context::Hub(hub) => hub.table.get(hub.current.get()).interrupted.get(),
-        _ => false,
-    })
-}
-
 /// The backend of the calling OS thread's hub and why it is this one; starts
 /// the hub if there is none.
 ///
@@ -617,12 +513,4 @@ pub(crate) fn backend() -> io::Result<(backend::Kind, String)> {
         current::Context::Hub(hub) => Ok((hub.backend.borrow().kind(), hub.reason.clone())),
         _ => Err(io::Error::other("this OS thread's hub has ended")),
     })?
-}
-
-/// The counters of the calling OS thread's hub; all zero if it has none.
-pub(crate) fn snapshot() -> Snapshot {
-    current::with(|context| match context {
-        current::Context::Hub(hub) => hub.snapshot(),
-        _ => Snapshot::default(),
-    })
 }

@@ -33,6 +33,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Hub;
+use super::counters::count;
 use super::current::{self, Context};
 use super::green_thread::{Ending, GreenThread, State, Wakeup};
 use crate::backend::{self, Completion, Key, Operation, Submitted};
@@ -237,9 +238,7 @@ impl Hub {
     /// Releases what a completion hands over when nobody is left to take it.
     #[cold]
     fn discard(&self, completion: Completion) {
-        self.counters
-            .discarded
-            .set(self.counters.discarded.get() + 1);
+        count(&self.counters.discarded);
         if completion.key.returns_descriptor() && completion.result >= 0 {
             backend::close(completion.result);
         }

@@ -57,16 +57,17 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use corosensei::stack::StackPointer;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use nix::errno::Errno;
-use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
+use nix::sys::mman::{self, MmapAdvise, ProtFlags};
+
+pub use super::arena::Guard;
+use super::arena::{Arena, install_guard, map, max_map_count, page_size, unmap, with_context};
 
 /// The least slot. Room for the guard page, for a panic's formatting and for a signal frame.
 pub const MIN_SIZE: usize = 16 << 10;
@@ -107,42 +108,6 @@ const COLOUR_STEP: usize = 5;
 /// it gives the top of the slot, whatever the real page size is.
 const SMALLEST_PAGE: usize = 4096;
 
-/// `MADV_GUARD_INSTALL` of madvise(2), since Linux 6.13; not in libc 0.2.191.
-const MADV_GUARD_INSTALL: i32 = 102;
-
-/// How the guard page of a slot is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
-    /// By a mark in the page table (`MADV_GUARD_INSTALL`), which needs no mapping of its own.
-    Install,
-    /// By `mprotect(PROT_NONE)`, which splits the mapping in two.
-    Protect,
-}
-
-impl Guard {
-    /// The better kind that this kernel has; [`Guard::Protect`] when the other is not allowed.
-    ///
-    /// Tries it on a scratch page (some 10 microseconds; a hub asks once, when it starts), and looks
-    /// whether the page really became inaccessible, because an emulator may answer yes to advice that
-    /// it does not know.
-    pub fn detect(allow_install: bool) -> Guard {
-        let page = page_size();
-        if !allow_install {
-            return Guard::Protect;
-        }
-        let Ok(scratch) = map(page) else {
-            return Guard::Protect;
-        };
-        let installed = install_guard(scratch, page).is_ok() && inaccessible(scratch);
-        unmap(scratch, page);
-        if installed {
-            Guard::Install
-        } else {
-            Guard::Protect
-        }
-    }
-}
-
 /// One green thread's stack: sole owner of a slot until it is given back.
 ///
 /// Dropping it instead loses the slot: its memory stays valid and is never used again.
@@ -179,36 +144,13 @@ impl Stack {
         self.top() - self.limit.get()
     }
 
-    /// Whether `address` lies in the slot, guard page included. Async-signal-safe.
-    pub fn contains(&self, address: usize) -> bool {
-        (self.limit.get()..self.top()).contains(&address)
-    }
-
-    /// Whether `address` lies in the guard page: a fault there is an overflow. Async-signal-safe.
-    pub fn guard_contains(&self, address: usize) -> bool {
-        (self.limit.get()..self.limit.get() + page_size()).contains(&address)
-    }
-
-    /// Bytes between the top and the lowest page touched since the slot's pages were last returned to
-    /// the kernel. Pages that were swapped out are not seen. Walks the page tables: for inspection
-    /// and tests, not for hot paths.
-    pub fn high_water(&self) -> io::Result<usize> {
-        let page = page_size();
-        let usable = self.size() - page;
-        let mut resident = vec![0_u8; usable / page];
-        // SAFETY: the range is the slot less its guard, mapped while this Stack exists; the vector has
-        // one byte for each of its pages, as mincore(2) demands.
-        let result = unsafe {
-            libc::mincore(
-                pointer(self.limit, page).as_ptr(),
-                usable,
-                resident.as_mut_ptr(),
-            )
-        };
-        Errno::result(result).map_err(|errno| with_context(errno, "mincore of a stack"))?;
-        // Only the lowest bit is defined.
-        let untouched = resident.iter().take_while(|byte| **byte & 1 == 0).count();
-        Ok(usable - untouched * page)
+    /// Where the slot is, for those who look at it while a coroutine owns it.
+    #[inline]
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            limit: self.limit.get(),
+            size: self.size(),
+        }
     }
 
     /// One past the highest address of the slot.
@@ -228,6 +170,42 @@ impl Stack {
         // Stack is not inside a coroutine), so nobody holds a reference to what is discarded.
         let _ =
             unsafe { mman::madvise(pointer(self.limit, page), usable, MmapAdvise::MADV_DONTNEED) };
+    }
+}
+
+/// The addresses of a slot, guard page included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    limit: usize,
+    /// Bytes of the slot.
+    pub size: usize,
+}
+
+impl Bounds {
+    /// Whether `address` lies in the slot. All of it but the guard can be read and written, so a
+    /// fault in it is an overflow. Async-signal-safe.
+    pub fn contains(&self, address: usize) -> bool {
+        (self.limit..self.limit + self.size).contains(&address)
+    }
+
+    /// Bytes between the top and the lowest page touched since the slot's pages were last returned to
+    /// the kernel. Pages that were swapped out are not seen. Walks the page tables: for inspection
+    /// and tests, not for hot paths.
+    pub fn high_water(&self) -> io::Result<usize> {
+        let page = page_size();
+        let usable = self.size - page;
+        let mut resident = vec![0_u8; usable / page];
+        let start = self.limit + page;
+        // SAFETY: mincore(2) reads no memory of the range, and answers ENOMEM where nothing is mapped;
+        // the vector has one byte for each page, as it demands.
+        let result = unsafe {
+            let start = ptr::without_provenance_mut(start);
+            libc::mincore(start, usable, resident.as_mut_ptr())
+        };
+        Errno::result(result).map_err(|errno| with_context(errno, "mincore of a stack"))?;
+        // Only the lowest bit is defined.
+        let untouched = resident.iter().take_while(|byte| **byte & 1 == 0).count();
+        Ok(usable - untouched * page)
     }
 }
 
@@ -279,21 +257,6 @@ struct Class {
     /// Stacks of this size that were ever carved.
     carved: usize,
 }
-
-/// A reservation of address space.
-#[derive(Debug)]
-struct Arena {
-    /// Start of the mapping.
-    start: NonNull<c_void>,
-    /// Length of the mapping.
-    bytes: usize,
-    /// Bytes that carved slots take up, from the start.
-    used: usize,
-}
-
-// SAFETY: `Arena::start` is the only field that is not Send by itself. It names address space that
-// belongs to the process and to no OS thread, and is used by `&mut Stacks` alone.
-unsafe impl Send for Stacks {}
 
 impl Stacks {
     /// An empty pool; nothing is reserved before the first stack.
@@ -515,81 +478,10 @@ impl Class {
     }
 }
 
-impl Arena {
-    #[inline]
-    fn contains(&self, address: usize) -> bool {
-        address.wrapping_sub(self.start.addr().get()) < self.bytes
-    }
-
-    fn room(&self) -> usize {
-        self.bytes - self.used
-    }
-
-    /// Where the next slot begins.
-    fn next(&self) -> NonNull<c_void> {
-        // SAFETY: `used` never exceeds `bytes`, so the result is within the mapping or one past it.
-        unsafe { self.start.byte_add(self.used) }
-    }
-}
-
-/// Address space that costs nothing until it is touched, in small pages: with huge pages the first
-/// frame of a stack would commit 2 MiB.
-fn map(bytes: usize) -> Result<NonNull<c_void>, Errno> {
-    let length = NonZeroUsize::new(bytes).expect("a mapping has at least one page");
-    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
-    // SAFETY: a new mapping at an address of the kernel's choice, without MAP_FIXED, replaces nothing.
-    let start = unsafe { mman::mmap_anonymous(None, length, access, flags) }?;
-    // MAP_STACK alone says so since Linux 6.7. A kernel built without huge pages answers EINVAL and
-    // has none to keep out, so the answer makes no difference.
-    // SAFETY: the range is the mapping just made; the advice changes no contents.
-    let _ = unsafe { mman::madvise(start, bytes, MmapAdvise::MADV_NOHUGEPAGE) };
-    Ok(start)
-}
-
-/// Ends a mapping made by [`map`] in which nothing is used any more.
-fn unmap(start: NonNull<c_void>, bytes: usize) {
-    // SAFETY: the callers own the whole mapping: a scratch page, or the arenas of a pool that is being
-    // dropped with no stack outstanding.
-    let result = unsafe { mman::munmap(start, bytes) };
-    assert!(result.is_ok(), "munmap of stacks: {result:?}");
-}
-
-fn install_guard(address: NonNull<c_void>, page: usize) -> Result<(), Errno> {
-    // SAFETY: the callers pass a page of a mapping of their own that nothing refers to. Called through
-    // libc because nix's list of advice ends before this one.
-    let result = unsafe { libc::madvise(address.as_ptr(), page, MADV_GUARD_INSTALL) };
-    Errno::result(result).map(drop)
-}
-
-/// Whether the byte at `address` is out of reach, asked of the kernel: writing it to a pipe is EFAULT.
-/// (Not by a system call that takes a path: valgrind, to which a marked page looks accessible, reads
-/// those itself.) Without a pipe the answer is no.
-fn inaccessible(address: NonNull<c_void>) -> bool {
-    let Ok((_reader, writer)) = io::pipe() else {
-        return false;
-    };
-    // SAFETY: write(2) reads the byte in the kernel, which reports memory it cannot read as EFAULT.
-    let result = unsafe { libc::write(writer.as_raw_fd(), address.as_ptr(), 1) };
-    Errno::result(result) == Err(Errno::EFAULT)
-}
-
 /// A pointer into a slot from its address, whose provenance [`Stacks::carve`] exposed.
 fn pointer(limit: StackPointer, offset: usize) -> NonNull<c_void> {
     let address = limit.checked_add(offset);
     NonNull::with_exposed_provenance(address.expect("a slot does not wrap around"))
-}
-
-/// Async-signal-safe, by POSIX's list of sysconf.
-fn page_size() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).expect("Linux always knows its page size")
-}
-
-fn max_map_count() -> String {
-    fs::read_to_string("/proc/sys/vm/max_map_count")
-        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
 }
 
 #[cold]
@@ -609,11 +501,6 @@ fn out_of_mappings(carved: usize) -> io::Error {
             max_map_count()
         ),
     )
-}
-
-fn with_context(errno: Errno, what: &str) -> io::Error {
-    let error = io::Error::from(errno);
-    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 #[cfg(test)]
@@ -659,7 +546,7 @@ mod tests {
     fn resident(stacks: &Stacks) -> usize {
         let pooled = stacks.classes.iter().flat_map(|class| &class.free);
         pooled
-            .map(|stack| stack.high_water().expect("mincore"))
+            .map(|stack| stack.bounds().high_water().expect("mincore"))
             .sum()
     }
 
@@ -715,7 +602,7 @@ mod tests {
                         }
                         match pooled.iter().rposition(|(_, size)| *size == slot) {
                             Some(newest) => prop_assert_eq!(pooled.remove(newest).0, limit),
-                            None => prop_assert!(stack.high_water().expect("mincore") == 0),
+                            None => prop_assert!(stack.bounds().high_water().expect("mincore") == 0),
                         }
                         prop_assert!(!readable_at(limit) && !readable_at(limit + page - 1));
                         prop_assert!(readable_at(limit + page));
@@ -766,10 +653,8 @@ mod tests {
         let mut stacks = Stacks::new(Guard::Protect);
         let stack = stacks.take(DEFAULT).expect("a stack");
         let (limit, top, page) = (stack.limit().get(), stack.top(), page_size());
-        assert!(!stack.contains(limit - 1) && stack.contains(limit));
-        assert!(stack.contains(top - 1) && !stack.contains(top));
-        assert!(!stack.guard_contains(limit - 1) && stack.guard_contains(limit));
-        assert!(stack.guard_contains(limit + page - 1) && !stack.guard_contains(limit + page));
+        assert!(!stack.bounds().contains(limit - 1) && stack.bounds().contains(limit));
+        assert!(stack.bounds().contains(top - 1) && !stack.bounds().contains(top));
         stacks.give_back(stack);
     }
 
@@ -779,9 +664,9 @@ mod tests {
             let mut stacks = Stacks::new(guard);
             let mut stack = stacks.take(DEFAULT).expect("a stack");
             touch(&stack, 100 << 10);
-            assert_eq!(stack.high_water().expect("mincore"), 100 << 10);
+            assert_eq!(stack.bounds().high_water().expect("mincore"), 100 << 10);
             stack.return_pages(page_size());
-            assert_eq!(stack.high_water().expect("mincore"), 0);
+            assert_eq!(stack.bounds().high_water().expect("mincore"), 0);
             // The kernel keeps the guard even when it is inside the range (madvise(2)).
             let start = pointer(stack.limit, 0);
             // SAFETY: the slot is owned by this test, which has no references into it.
@@ -830,7 +715,7 @@ mod tests {
             assert_eq!(stacks.stats().warm, IDLE_BYTES / DEFAULT);
             // The newest are the warm ones.
             let newest = stacks.take(DEFAULT).expect("a stack");
-            assert_eq!(newest.high_water().expect("mincore"), 200 << 10);
+            assert_eq!(newest.bounds().high_water().expect("mincore"), 200 << 10);
             stacks.give_back(newest);
         }
     }

@@ -1,0 +1,76 @@
+//! Interrupts: the mechanics of cancellation.
+//!
+//! An interrupt is a mark on a green thread that stays until it ends. Whatever
+//! parks or performs looks at the mark and comes back with the verdict
+//! `Cancelled`; the floor above raises it. A wait that is already going on is
+//! ended: a parked green thread is made ready, an operation is cancelled and
+//! drained. Shields and unwinding hold the verdict back, not the mark.
+
+use super::Hub;
+use super::current::{self, Context};
+use super::green_thread::{Ending, GreenThread, State, Wakeup};
+
+impl Hub {
+    /// Whether an interrupt is to be delivered to the running context.
+    #[inline]
+    pub(super) fn is_interruptible(&self, block: &GreenThread) -> bool {
+        block.interrupted.get() && block.shields.get() == 0 && !self.somebody_unwinds()
+    }
+
+    /// Interrupts a green thread: at its present wait, or at its next.
+    pub(super) fn interrupt(&self, index: u32, block: &GreenThread) {
+        block.interrupted.set(true);
+        if block.shields.get() > 0 || self.somebody_unwinds() {
+            return;
+        }
+        match block.slot.state.get() {
+            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
+            State::Performing if block.slot.ending.get() == Ending::None => {
+                self.end_operation(index, block, Ending::Interrupted);
+            }
+            State::Performing | State::Free | State::Ready | State::Running => {}
+        }
+    }
+
+    /// Whether any context of this OS thread is in the middle of unwinding, in
+    /// which case all are shielded.
+    ///
+    /// std counts panics per OS thread. A green thread that parks in a `Drop`
+    /// while it unwinds makes its siblings see `panicking()`, and nobody can
+    /// tell whose panic it is: an interrupt that unwound the wrong one would
+    /// abort the process.
+    #[inline]
+    fn somebody_unwinds(&self) -> bool {
+        let unwinds = std::thread::panicking();
+        if unwinds {
+            self.deferred.set(true);
+        }
+        unwinds
+    }
+
+    /// Delivers the interrupts that were held back while somebody unwound.
+    #[cold]
+    fn deliver_deferred(&self) {
+        for (index, block) in self.table.alive() {
+            if block.interrupted.get() {
+                self.interrupt(index, block);
+            }
+        }
+    }
+
+    /// Delivers what was held back, once nobody unwinds any more.
+    pub(super) fn deliver_if_deferred(&self) {
+        if self.deferred.get() && !std::thread::panicking() {
+            self.deferred.set(false);
+            self.deliver_deferred();
+        }
+    }
+}
+
+/// Whether the calling green thread was interrupted before it first ran.
+pub(crate) fn is_cancelled_before_start() -> bool {
+    current::with(|context| match context {
+        Context::Hub(hub) => hub.table.get(hub.current.get()).interrupted.get(),
+        Context::Bare | Context::Ended => false,
+    })
+}
