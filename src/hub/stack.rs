@@ -508,6 +508,7 @@ mod tests {
     use corosensei::stack::Stack as _;
     use proptest::prelude::*;
 
+    use crate::hub::arena::inaccessible;
     use super::*;
 
     const DEFAULT: usize = 256 << 10;
@@ -652,7 +653,7 @@ mod tests {
     fn address_questions_know_the_edges() {
         let mut stacks = Stacks::new(Guard::Protect);
         let stack = stacks.take(DEFAULT).expect("a stack");
-        let (limit, top, page) = (stack.limit().get(), stack.top(), page_size());
+        let (limit, top) = (stack.limit().get(), stack.top());
         assert!(!stack.bounds().contains(limit - 1) && stack.bounds().contains(limit));
         assert!(stack.bounds().contains(top - 1) && !stack.bounds().contains(top));
         stacks.give_back(stack);

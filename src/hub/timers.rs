@@ -265,7 +265,7 @@ mod tests {
         let mut timers = timers(1);
         timers.arm(0, TICK + 1);
         assert_eq!(timers.next(), Some(2 * TICK));
-        assert_eq!(expired(&mut timers, 2 * TICK - 1), []);
+        assert_eq!(expired(&mut timers, 2 * TICK - 1), [0u32; 0]);
         assert_eq!(expired(&mut timers, 2 * TICK), [0]);
         assert_eq!(timers.next(), None);
     }
@@ -281,7 +281,7 @@ mod tests {
     fn a_past_deadline_expires_at_once() {
         let mut timers = timers(1);
         let now = 7 * SECOND;
-        assert_eq!(expired(&mut timers, now), []);
+        assert_eq!(expired(&mut timers, now), [0u32; 0]);
         timers.arm(0, SECOND);
         assert!(timers.next().is_some_and(|next| next <= now));
         assert_eq!(expired(&mut timers, now), [0]);
@@ -290,12 +290,12 @@ mod tests {
     #[test]
     fn time_does_not_go_back() {
         let mut timers = timers(2);
-        assert_eq!(expired(&mut timers, 7 * SECOND), []);
-        assert_eq!(expired(&mut timers, SECOND), []);
+        assert_eq!(expired(&mut timers, 7 * SECOND), [0u32; 0]);
+        assert_eq!(expired(&mut timers, SECOND), [0u32; 0]);
         timers.arm(0, 6 * SECOND);
         timers.arm(1, 8 * SECOND);
         assert_eq!(expired(&mut timers, SECOND), [0]);
-        assert_eq!(expired(&mut timers, 8 * SECOND - 1), []);
+        assert_eq!(expired(&mut timers, 8 * SECOND - 1), [0u32; 0]);
         assert_eq!(expired(&mut timers, 8 * SECOND + TICK), [1]);
     }
 
@@ -305,7 +305,7 @@ mod tests {
         timers.arm(0, 3 * CENTURY);
         timers.arm(1, CENTURY);
         timers.arm(2, 5 * CENTURY);
-        assert_eq!(expired(&mut timers, CENTURY - 1), []);
+        assert_eq!(expired(&mut timers, CENTURY - 1), [0u32; 0]);
         assert_eq!(expired(&mut timers, 4 * CENTURY), [1, 0]);
         assert_eq!(timers.len(), 1);
     }
@@ -315,9 +315,9 @@ mod tests {
         let mut timers = timers(2);
         timers.arm(0, u64::MAX);
         assert_eq!(timers.next(), Some(u64::MAX));
-        assert_eq!(expired(&mut timers, u64::MAX - 1), []);
+        assert_eq!(expired(&mut timers, u64::MAX - 1), [0u32; 0]);
         timers.arm(1, u64::MAX);
-        assert_eq!(expired(&mut timers, u64::MAX), []);
+        assert_eq!(expired(&mut timers, u64::MAX), [0u32; 0]);
         assert!(timers.cancel(0) && timers.cancel(1));
         assert!(timers.is_empty());
     }

@@ -28,10 +28,11 @@ use crate::io::fd::{Direction, Fd};
 ///
 /// - While it is greenring's, the open socket has O_NONBLOCK set. Who looks at
 ///   it by `as_fd` or `as_raw_fd`, has a duplicate of it or inherits it sees
-///   that, and their accept(2) does not wait. Converting it back restores what
-///   [`set_nonblocking`](TcpListener::set_nonblocking) was last told. Convert
-///   the last clone only: with the mode restored, a clone that stays behind
-///   may stop the hub on the epoll backend until a connection comes.
+///   that, and their accept(2) does not wait. Converting the listener back
+///   restores what [`set_nonblocking`](TcpListener::set_nonblocking) was last
+///   told. Convert the last clone only, and do not clear the flag behind
+///   greenring's back: on the epoll backend a listener that stays behind would
+///   stop its hub until a connection comes.
 /// - A time limit (SO_RCVTIMEO, which ends `accept` with `WouldBlock`) is read
 ///   from the socket when it becomes greenring's, and not again.
 ///

@@ -51,6 +51,10 @@ use crate::io::fd::{Direction, Fd};
 /// [`read_timeout`](TcpStream::read_timeout) and
 /// [`write_timeout`](TcpStream::write_timeout), which read them again.
 ///
+/// A write gives the count of what the kernel had room for, as any `Write` may;
+/// std's keeps the OS thread until the whole buffer is taken. Where that
+/// matters, `write_all` is the method to call, as with std.
+///
 /// # Examples
 ///
 /// ```
