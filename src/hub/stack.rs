@@ -508,8 +508,8 @@ mod tests {
     use corosensei::stack::Stack as _;
     use proptest::prelude::*;
 
-    use crate::hub::arena::inaccessible;
     use super::*;
+    use crate::hub::arena::inaccessible;
 
     const DEFAULT: usize = 256 << 10;
 

@@ -15,7 +15,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
 use crate::cancel;
@@ -88,6 +88,13 @@ impl<S: AsFd> Fd<S> {
         self.std
     }
 
+    /// Gives the descriptor away, and says whether no duplicate of it is left
+    /// here.
+    pub(crate) fn release(self) -> (S, bool) {
+        let is_last = Arc::into_inner(self.modes).is_some();
+        (self.std, is_last)
+    }
+
     fn descriptor(&self) -> Descriptor {
         Descriptor {
             fd: self.std.as_fd().as_raw_fd(),
@@ -157,20 +164,55 @@ impl<S: AsFd> Fd<S> {
         }
     }
 
-    /// send(2), without SIGPIPE.
+    /// send(2) of the whole buffer, without SIGPIPE.
+    ///
+    /// A blocking send returns when all is queued; less only if its time limit
+    /// or an error came in between, which the next call then tells.
     #[inline]
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        let sent = self.send_once(buffer, self.limit(Direction::Write))?;
+        if sent < buffer.len() && !self.is_nonblocking() {
+            return Ok(sent + self.send_rest(&buffer[sent..]));
+        }
+        Ok(sent)
+    }
+
+    #[inline]
+    fn send_once(&self, buffer: &[u8], limit: Limit) -> io::Result<usize> {
         let operation = Operation::Send {
             socket: self.descriptor(),
             from: buffer.into(),
-            flags: libc::MSG_NOSIGNAL,
+            // MSG_WAITALL: the ring goes on until all is sent (Linux 5.19).
+            flags: libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
         };
-        let performed = hub::perform(operation, self.limit(Direction::Write))?;
-        count(performed)
+        count(hub::perform(operation, limit)?)
     }
 
-    /// recvmsg(2) into several buffers.
+    /// Sends what a direct attempt has left, and says how much of it was sent.
+    #[cold]
+    fn send_rest(&self, mut rest: &[u8]) -> usize {
+        let length = rest.len();
+        let deadline = self
+            .timeout(Direction::Write)
+            .and_then(|timeout| Instant::now().checked_add(timeout));
+        while !rest.is_empty() {
+            let limit = deadline.map_or(Limit::Forever, |deadline| {
+                Limit::Timeout(deadline.saturating_duration_since(Instant::now()))
+            });
+            match self.send_once(rest, limit) {
+                Ok(0) | Err(_) => break,
+                Ok(sent) => rest = &rest[sent..],
+            }
+        }
+        length - rest.len()
+    }
+
+    /// recvmsg(2) into several buffers; with no room in them it does not wait,
+    /// as readv(2).
     pub(crate) fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Ok(0);
+        }
         let mut message = Message::into_buffers(buffers);
         let operation = Operation::RecvMessage {
             socket: self.descriptor(),
@@ -181,16 +223,36 @@ impl<S: AsFd> Fd<S> {
         self.receive(operation)
     }
 
-    /// sendmsg(2) from several buffers, without SIGPIPE.
+    /// sendmsg(2) from several buffers, without SIGPIPE; as [`Fd::send`], and
+    /// with nothing to send it does nothing, as writev(2).
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Ok(0);
+        }
+        // More than the kernel takes at once is a short count, as of writev(2).
+        let buffers = &buffers[..buffers.len().min(libc::UIO_MAXIOV as usize)];
         let mut message = Message::from_buffers(buffers);
         let operation = Operation::SendMessage {
             socket: self.descriptor(),
             message: (&mut message).into(),
-            flags: libc::MSG_NOSIGNAL,
+            flags: libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
         };
-        let performed = hub::perform(operation, self.limit(Direction::Write))?;
-        count(performed)
+        let mut sent = count(hub::perform(operation, self.limit(Direction::Write))?)?;
+        if self.is_nonblocking() {
+            return Ok(sent);
+        }
+        let mut begins_at = 0;
+        for buffer in buffers {
+            let ends_at = begins_at + buffer.len();
+            if sent < ends_at {
+                sent += self.send_rest(&buffer[sent - begins_at..]);
+            }
+            if sent < ends_at {
+                break;
+            }
+            begins_at = ends_at;
+        }
+        Ok(sent)
     }
 
     /// accept4(2) with SOCK_CLOEXEC.

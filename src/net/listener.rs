@@ -28,11 +28,11 @@ use crate::io::fd::{Direction, Fd};
 ///
 /// - While it is greenring's, the open socket has O_NONBLOCK set. Who looks at
 ///   it by `as_fd` or `as_raw_fd`, has a duplicate of it or inherits it sees
-///   that, and their accept(2) does not wait. Converting the listener back
+///   that, and their accept(2) does not wait. Converting the last clone back
 ///   restores what [`set_nonblocking`](TcpListener::set_nonblocking) was last
-///   told. Convert the last clone only, and do not clear the flag behind
-///   greenring's back: on the epoll backend a listener that stays behind would
-///   stop its hub until a connection comes.
+///   told; one that leaves while others stay keeps the flag. Do not clear it
+///   behind greenring's back: on the epoll backend the listener would stop its
+///   hub until a connection comes.
 /// - A time limit (SO_RCVTIMEO, which ends `accept` with `WouldBlock`) is read
 ///   from the socket when it becomes greenring's, and not again.
 ///
@@ -276,10 +276,13 @@ impl TcpListener {
     /// The way out: gives the kernel the mode that the user has asked for.
     fn release(self) -> std::net::TcpListener {
         let nonblocking = self.0.is_nonblocking();
-        let std = self.0.into_std();
-        // It fails on no open descriptor, and a conversion has no error to
-        // return it in.
-        let _ = std.set_nonblocking(nonblocking);
+        let (std, is_last) = self.0.release();
+        // Clones that stay here share the flag and need it.
+        if is_last {
+            // It fails on no open descriptor, and a conversion has no error to
+            // return it in.
+            let _ = std.set_nonblocking(nonblocking);
+        }
         std
     }
 }

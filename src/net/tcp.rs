@@ -51,10 +51,6 @@ use crate::io::fd::{Direction, Fd};
 /// [`read_timeout`](TcpStream::read_timeout) and
 /// [`write_timeout`](TcpStream::write_timeout), which read them again.
 ///
-/// A write gives the count of what the kernel had room for, as any `Write` may;
-/// std's keeps the OS thread until the whole buffer is taken. Where that
-/// matters, `write_all` is the method to call, as with std.
-///
 /// # Examples
 ///
 /// ```
@@ -544,10 +540,6 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // readv(2) of nothing returns at once, unlike recvmsg(2).
-        if bufs.iter().all(|buf| buf.is_empty()) {
-            return Ok(0);
-        }
         self.0.recv_vectored(bufs)
     }
 }
@@ -559,11 +551,6 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        // writev(2) of nothing returns at once, unlike sendmsg(2), which finds
-        // fault with a connection that was shut down.
-        if bufs.iter().all(|buf| buf.is_empty()) {
-            return Ok(0);
-        }
         self.0.send_vectored(bufs)
     }
 
