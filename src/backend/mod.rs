@@ -16,8 +16,9 @@
 //!   again (an operation that a kernel worker is executing cannot be found).
 //! - [`Backend::wait`] hands over everything that was queued, waits if it is
 //!   told to, and collects completions. It calls back with each and runs
-//!   nothing else. EINTR, a full or overflown completion queue and spurious
-//!   wake-ups end there.
+//!   nothing else. A full or overflown completion queue is its business; it may
+//!   end early for no reason that can be seen (EINTR), so its callers look at
+//!   the clock again.
 //! - [`Bell::ring`] ends a wait from any OS thread. A ring that comes while
 //!   nobody waits ends the next wait.
 //! - [`probe`] says, once per process, what the kernel can do.
@@ -29,6 +30,8 @@ mod epoll;
 pub(crate) mod offload;
 mod operation;
 mod syscall;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 use std::fmt;

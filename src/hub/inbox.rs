@@ -107,3 +107,86 @@ impl Inbox {
         self.rings.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Choice, Disabled, Kind, Setup};
+    use std::thread;
+
+    fn inbox() -> (Backend, Inbox) {
+        let (backend, bell, _) = Backend::open(Setup {
+            choice: Choice::Asked {
+                kind: Kind::Epoll,
+                by: "a test",
+            },
+            ring_entries: 2,
+            disabled: Disabled::default(),
+        })
+        .unwrap();
+        (backend, Inbox::new(bell))
+    }
+
+    fn letter(wait: u64) -> Mail {
+        Mail::Unpark { index: 1, wait }
+    }
+
+    #[test]
+    fn mail_to_a_hub_that_is_awake_rings_no_bell() {
+        let (_backend, inbox) = inbox();
+        for wait in 0..100 {
+            inbox.send(letter(wait));
+        }
+        assert!(inbox.has_mail());
+        assert_eq!(inbox.rings(), 0);
+        assert!(!inbox.fall_asleep(), "there is mail");
+        let mut mail = Vec::new();
+        inbox.take(&mut mail);
+        assert_eq!(mail, (0..100).map(letter).collect::<Vec<_>>());
+        assert!(!inbox.has_mail());
+    }
+
+    #[test]
+    fn a_sleeping_hub_is_rung_once_for_any_number_of_letters() {
+        let (_backend, inbox) = inbox();
+        assert!(inbox.fall_asleep());
+        for wait in 0..100 {
+            inbox.send(letter(wait));
+        }
+        inbox.wake_up();
+        assert!(inbox.has_mail());
+        assert_eq!(inbox.rings(), 1);
+    }
+
+    #[test]
+    fn a_closed_box_takes_no_mail() {
+        let (_backend, inbox) = inbox();
+        inbox.close();
+        inbox.send(letter(1));
+        assert!(!inbox.has_mail());
+    }
+
+    /// A lost wake-up would leave the hub asleep with mail in its box.
+    #[test]
+    fn every_letter_reaches_a_hub_that_sleeps_whenever_it_can() {
+        const LETTERS: u64 = 20_000;
+        let (mut backend, inbox) = inbox();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..LETTERS).for_each(|wait| inbox.send(letter(wait))));
+            }
+            let mut read = 0;
+            let mut mail = Vec::new();
+            while read < 2 * LETTERS as usize {
+                if inbox.fall_asleep() {
+                    // For ever: only the bell ends it.
+                    backend.wait(None, |_| unreachable!()).unwrap();
+                    inbox.wake_up();
+                }
+                inbox.take(&mut mail);
+                read += mail.len();
+                mail.clear();
+            }
+        });
+    }
+}
