@@ -81,6 +81,11 @@ impl Builder {
     /// Sets how long the end of [`run`](Self::run) waits for cancelled green
     /// threads; 10 seconds if not set. Those that have not ended by then are
     /// reported on stderr and abandoned.
+    ///
+    /// One that waits in a destructor while it unwinds holds all others up: as
+    /// long as it unwinds, nobody on its OS thread can be cancelled (std counts
+    /// panics per OS thread, so nobody can tell whose it is). If it is
+    /// abandoned there, `std::thread::panicking` stays true on that OS thread.
     pub fn end_timeout(mut self, timeout: Duration) -> Builder {
         self.end_timeout = Some(timeout);
         self

@@ -114,7 +114,6 @@ fn a_receive_completes_when_data_comes() {
         assert_eq!(collect_now(backend), []);
         theirs.write_all(b"ping").unwrap();
         assert_eq!(collect(backend, 1), HashMap::from([(1, 4)]));
-        drop(operation);
         assert_eq!(&buffer[..4], b"ping");
     });
 }
@@ -167,7 +166,6 @@ fn a_cancelled_operation_completes_once_and_takes_no_data() {
         backend.cancel(&operation, key(9));
         assert_eq!(collect(backend, 1)[&1], -libc::ECANCELED);
         assert_eq!(collect_now(backend), []);
-        drop(operation);
         theirs.write_all(b"kept").unwrap();
         let mut again = [0; 8];
         let operation = recv(descriptor(&ours), &mut again);
@@ -210,7 +208,6 @@ fn accept_hands_over_a_descriptor_and_the_peer() {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = TcpStream::from(own(collect(backend, 1)[&1]));
         assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
-        drop(operation);
         assert_eq!(peer.length as usize, size_of::<libc::sockaddr_in>());
     });
 }
@@ -228,7 +225,6 @@ fn two_readers_of_one_descriptor_both_get_their_share() {
         assert_eq!(collect_now(backend), []);
         theirs.write_all(b"ab").unwrap();
         assert_eq!(collect(backend, 2).len(), 2);
-        drop((first, second));
         // The ring serves them in whatever order, epoll in theirs.
         match backend.kind() {
             Kind::Uring => assert_eq!(one[0].min(two[0]), b'a'),
@@ -352,7 +348,7 @@ fn a_reused_descriptor_number_does_not_wake_those_of_the_old_file() {
     assert_eq!(collect_now(&mut backend), []);
     backend.cancel(&old, key(1));
     assert_eq!(collect(&mut backend, 1)[&1], -libc::ECANCELED);
-    drop((old, reused, theirs));
+    drop(theirs);
     assert_eq!((&buffer, &new_buffer[..3]), (&[0; 4], &b"new"[..]));
 }
 
@@ -452,7 +448,7 @@ proptest! {
             let operation = |pair: usize, buffer: &mut Box<[u8; 16]>| {
                 // SAFETY: the box is kept beside the operation until its
                 // completion has been collected.
-                recv(sockets[pair], unsafe { &mut *(&raw mut **buffer) })
+                recv(sockets[pair], unsafe { &mut *std::ptr::from_mut(&mut **buffer) })
             };
             let mut operations: Vec<Option<Box<Operation<'static>>>> =
                 (0..4).map(|_| None).collect();

@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::num::NonZeroU64;
 use std::ptr;
 use std::sync::Arc;
 
@@ -25,7 +26,11 @@ thread_local! {
     /// ends it.
     static IMPLICIT: RefCell<Implicit> = const { RefCell::new(Implicit(None)) };
     /// Who this OS thread is outside all green threads.
-    static OS_THREAD: OnceCell<Arc<dyn Record>> = const { OnceCell::new() };
+    static OS_THREAD: OsThread = const { OsThread(OnceCell::new()) };
+    /// Its id among its last destructors, when the above is gone.
+    static LATE_ID: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
+    /// The record that is made anew there, and leaked, if it is asked for.
+    static LATE_RECORD: Cell<Option<&'static Arc<dyn Record>>> = const { Cell::new(None) };
 }
 
 /// What the caller runs on.
@@ -108,8 +113,8 @@ struct Implicit(Option<Box<Hub>>);
 impl Drop for Implicit {
     /// Runs among the destructors of the OS thread's thread-locals.
     fn drop(&mut self) {
-        let Some(hub) = self.0.take() else { return };
         ENDED.set(true);
+        let Some(hub) = self.0.take() else { return };
         // On a green thread's stack, as when it called `exit`, the loop cannot
         // run; in a forked child the kernel's side is the parent's; and behind
         // the process's main OS thread the kernel clears up everything.
@@ -148,12 +153,21 @@ pub(super) fn install<R>(
             "a green thread cannot run a hub: its OS thread has one already",
         )),
         Context::Hub(hub) if !hub.is_idle() => Err(io::Error::other(
-            "this OS thread's hub has live green threads or runs already: \
-             join them first, or run the new hub on another OS thread",
+            "this OS thread's hub has live green threads: join them first, or run the new hub on \
+             another OS thread",
         )),
         Context::Hub(_) => Ok(()),
     })?;
-    let idle = IMPLICIT.with_borrow_mut(|implicit| implicit.0.take());
+    let Ok(idle) = IMPLICIT.try_with(|implicit| implicit.borrow_mut().0.take()) else {
+        return Err(io::Error::other(
+            "this OS thread ends: it cannot run another hub",
+        ));
+    };
+    if idle.is_none() && !CURRENT.get().is_null() {
+        return Err(io::Error::other(
+            "this OS thread runs a hub already: hubs do not nest",
+        ));
+    }
     if let Some(idle) = idle {
         idle.abandon();
         CURRENT.set(ptr::null());
@@ -183,10 +197,29 @@ pub(crate) fn current() -> Arc<dyn Record> {
             }
         }
         None => OS_THREAD
-            .try_with(|record| Arc::clone(record.get_or_init(os_thread_record)))
-            // Among the last destructors of the OS thread.
-            .unwrap_or_else(|_| os_thread_record()),
+            .try_with(|os_thread| Arc::clone(os_thread.0.get_or_init(|| os_thread_record(None))))
+            .unwrap_or_else(|_| late_record()),
     }
+}
+
+/// The record of an OS thread, while its thread-locals can be used.
+struct OsThread(OnceCell<Arc<dyn Record>>);
+
+impl Drop for OsThread {
+    fn drop(&mut self) {
+        let id = self.0.get().map(|record| record.identity().id());
+        LATE_ID.set(id);
+    }
+}
+
+#[cold]
+fn late_record() -> Arc<dyn Record> {
+    let record = LATE_RECORD.get().unwrap_or_else(|| {
+        let leaked: &'static _ = Box::leak(Box::new(os_thread_record(LATE_ID.get())));
+        LATE_RECORD.set(Some(leaked));
+        leaked
+    });
+    Arc::clone(record)
 }
 
 /// Whether the caller runs on a green thread.

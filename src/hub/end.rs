@@ -15,13 +15,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Hub;
 use super::config::Config;
 use super::current::{self, Context};
 use super::green_thread::{Ending, State, Wakeup, Why};
 use super::overflow::OverflowedStack;
 use super::table::{Line, ROOT};
-use super::{Hub, SILENCE};
 use crate::backend::offload;
+
+/// How long a hub listens before it asks whether anybody could speak.
+const FIRST_MOMENT: Duration = Duration::from_millis(10);
+
+/// How long a hub waits for another OS thread before it prints its table.
+const LONG_SILENCE: Duration = Duration::from_secs(10);
+
+/// What a hub does in silence.
+pub(super) enum Silence {
+    /// Wait for mail, this long at the most.
+    Listen(Option<Duration>),
+    /// Nobody can ever speak.
+    Stuck,
+}
 
 /// Runs `body` on the root of a hub of its own, then ends that hub.
 ///
@@ -51,7 +65,8 @@ impl Hub {
             let deadline = Instant::now().checked_add(self.config.end_timeout);
             while self.live.get() > 0 {
                 let wait = self.begin_wait();
-                if self.park(wait, Why::HubEnd, deadline) == Wakeup::TimedOut {
+                // Out of time, or stuck in destructors that wait for each other.
+                if self.park(wait, Why::HubEnd, deadline) != Wakeup::Unparked {
                     eprintln!(
                         "greenring: the hub ends, but {} green threads have not ended within {:?} \
                          of their cancellation and are abandoned:\n{}",
@@ -93,39 +108,32 @@ impl Hub {
         }
     }
 
-    /// Whether nothing can ever end the root's wait.
+    /// What to do in silence: nothing is ready, in flight or armed, so that
+    /// only another OS thread can make this hub go on.
     ///
-    /// Called when nothing is ready, in flight or armed. Only another OS
-    /// thread could still bring mail, so that is the question: has the process
-    /// any besides this one and the idle ones of the offload pool?
-    #[cold]
-    pub(super) fn is_stuck(&self) -> bool {
-        if offload::is_busy() {
-            return false;
-        }
-        let Ok(os_threads) = std::fs::read_dir("/proc/self/task") else {
-            return false;
+    /// Most silences are short, another OS thread answering this one, so
+    /// nothing is looked at in the first moment.
+    pub(super) fn listen(&self) -> Silence {
+        let Some(since) = self.silent_since.get() else {
+            self.silent_since.set(Some(Instant::now()));
+            return Silence::Listen(Some(FIRST_MOMENT));
         };
-        os_threads.count() == 1 + offload::idle_os_threads() && !offload::is_busy()
-    }
-
-    /// How long the root waits before the table is printed; `None` if it has
-    /// been.
-    pub(super) fn silence(&self) -> Option<Duration> {
-        (!self.reported.get()).then_some(SILENCE)
-    }
-
-    /// Prints the table, once in a hub's life, if the root has waited in
-    /// silence since `since`.
-    #[cold]
-    pub(super) fn report_silence(&self, since: Instant) {
-        if since.elapsed() >= SILENCE && !self.reported.replace(true) {
+        if is_alone() {
+            return Silence::Stuck;
+        }
+        if self.reported.get() {
+            return Silence::Listen(None);
+        }
+        let left = LONG_SILENCE.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            self.reported.set(true);
             eprintln!(
-                "greenring: for {SILENCE:?} nothing in this hub could go on; it waits for another \
-                 OS thread:\n{}",
+                "greenring: for {LONG_SILENCE:?} nothing in this hub could go on; it waits for \
+                 another OS thread:\n{}",
                 self.print_table()
             );
         }
+        Silence::Listen(Some(left.max(FIRST_MOMENT)))
     }
 
     /// The table of everything that has not ended, a line each.
@@ -139,6 +147,19 @@ impl Hub {
         }
         table
     }
+}
+
+/// Whether nobody is left who could send mail: the process has no OS thread
+/// but this one and idle ones of the offload pool.
+#[cold]
+fn is_alone() -> bool {
+    if offload::is_busy() {
+        return false;
+    }
+    let Ok(os_threads) = std::fs::read_dir("/proc/self/task") else {
+        return false;
+    };
+    os_threads.count() == 1 + offload::idle_os_threads() && !offload::is_busy()
 }
 
 /// The table of the calling OS thread's hub, for a panic's message.

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backend::Bell;
 
@@ -35,31 +35,43 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     state: AtomicU8,
-    /// `None` once the hub has ended: mail is dropped.
-    mail: Mutex<Option<Vec<Mail>>>,
-    bell: Arc<Bell>,
+    /// `None` once the hub has ended: mail is dropped. The bell goes too,
+    /// because whoever keeps a box must not keep a descriptor.
+    open: Mutex<Option<Open>>,
     rings: AtomicU64,
+}
+
+/// What a box has while its hub lives.
+#[derive(Debug)]
+struct Open {
+    mail: Vec<Mail>,
+    bell: Arc<Bell>,
 }
 
 impl Inbox {
     pub(super) fn new(bell: Arc<Bell>) -> Inbox {
         Inbox {
             state: AtomicU8::new(AWAKE),
-            mail: Mutex::new(Some(Vec::new())),
-            bell,
+            open: Mutex::new(Some(Open {
+                mail: Vec::new(),
+                bell,
+            })),
             rings: AtomicU64::new(0),
         }
     }
 
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts mail in the box; callable from any OS thread.
     pub(crate) fn send(&self, mail: Mail) {
-        match &mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(waiting) => waiting.push(mail),
-            None => return,
-        }
+        let mut open = self.open();
+        let Some(open) = &mut *open else { return };
+        open.mail.push(mail);
         if self.state.swap(MAIL, Ordering::AcqRel) == ASLEEP {
             self.rings.fetch_add(1, Ordering::Relaxed);
-            self.bell.ring();
+            open.bell.ring();
         }
     }
 
@@ -92,14 +104,14 @@ impl Inbox {
         // Before the box is emptied: mail that comes in between is announced
         // again.
         self.state.swap(AWAKE, Ordering::AcqRel);
-        if let Some(waiting) = &mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner) {
-            std::mem::swap(waiting, empty);
+        if let Some(open) = &mut *self.open() {
+            std::mem::swap(&mut open.mail, empty);
         }
     }
 
     /// Drops what is in the box and all that is still to come.
     pub(super) fn close(&self) {
-        *self.mail.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.open() = None;
     }
 
     /// How often the bell was rung.

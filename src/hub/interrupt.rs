@@ -74,3 +74,30 @@ pub(crate) fn is_cancelled_before_start() -> bool {
         Context::Bare | Context::Ended => false,
     })
 }
+
+/// Holds interrupts of the calling green thread back while `f` runs.
+pub(crate) fn shielded<R>(f: impl FnOnce() -> R) -> R {
+    /// Takes the shield down also when `f` unwinds.
+    struct Shield;
+
+    impl Shield {
+        fn change(by: impl FnOnce(u32) -> u32) {
+            current::with(|context| {
+                if let Context::Hub(hub) = context {
+                    let shields = &hub.table.get(hub.current.get()).shields;
+                    shields.set(by(shields.get()));
+                }
+            });
+        }
+    }
+
+    impl Drop for Shield {
+        fn drop(&mut self) {
+            Shield::change(|shields| shields - 1);
+        }
+    }
+
+    Shield::change(|shields| shields + 1);
+    let _shield = Shield;
+    f()
+}

@@ -39,12 +39,13 @@ pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
 pub(crate) use current::{current, is_green};
+use end::Silence;
 pub(crate) use end::{print_table, run};
 use fork::ForkWord;
 use green_thread::{Ending, GreenThread, State};
 pub(crate) use green_thread::{Wakeup, Why};
 use inbox::{Inbox, Mail};
-pub(crate) use interrupt::is_cancelled_before_start;
+pub(crate) use interrupt::{is_cancelled_before_start, shielded};
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
 use run_queue::RunQueue;
@@ -61,10 +62,6 @@ const BUDGET: u32 = 256;
 /// How long an idle hub waits before it returns memory of warm stacks to the
 /// kernel: a server that is idle for a moment between bursts keeps it.
 const TRIM_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long a root waits in silence when nothing of this hub can end its wait
-/// but another OS thread might.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// The scheduler of one OS thread.
 pub(crate) struct Hub {
@@ -95,7 +92,9 @@ pub(crate) struct Hub {
     ending: Cell<bool>,
     /// Nobody is resumed any more: what completions hand over is released.
     abandoning: Cell<bool>,
-    /// The table of a root that waits in silence was printed.
+    /// Since when nothing of this hub could go on without another OS thread.
+    silent_since: Cell<Option<Instant>>,
+    /// The table of a silent hub was printed.
     reported: Cell<bool>,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
@@ -144,6 +143,7 @@ impl Hub {
             deferred: Cell::new(false),
             ending: Cell::new(false),
             abandoning: Cell::new(false),
+            silent_since: Cell::new(None),
             reported: Cell::new(false),
             epoch: Instant::now(),
             counters: Counters::default(),
@@ -226,17 +226,17 @@ impl Hub {
 
     /// Waits for a completion, the nearest deadline or mail, whichever is first.
     fn sleep(&self) {
-        let now = Instant::now();
         let next = self.timers.borrow().next();
-        let mut timeout = next
-            .map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.nanoseconds(now))));
-        let silent = timeout.is_none() && self.in_flight.get() == 0 && !self.inbox.has_mail();
+        let mut timeout = next.map(|deadline| {
+            let now = self.nanoseconds(Instant::now());
+            Duration::from_nanos(deadline.saturating_sub(now))
+        });
+        let silent = timeout.is_none() && self.in_flight.get() == 0;
         if silent {
-            if self.is_stuck() {
-                self.unpark_root_as(Wakeup::Stuck);
-                return;
+            match self.listen() {
+                Silence::Listen(longest) => timeout = longest,
+                Silence::Stuck => return self.unpark_root_as(Wakeup::Stuck),
             }
-            timeout = self.silence();
         }
         let has_excess = self.stacks.borrow().excess() > 0;
         if has_excess {
@@ -254,13 +254,11 @@ impl Hub {
             self.inbox.wake_up();
         }
         self.kernel(waited);
-        if self.run_queue.borrow().is_empty() && !self.inbox.has_mail() {
-            if has_excess {
-                self.stacks.borrow_mut().trim();
-            }
-            if silent {
-                self.report_silence(now);
-            }
+        if !silent || self.inbox.has_mail() {
+            self.silent_since.set(None);
+        }
+        if has_excess && self.run_queue.borrow().is_empty() {
+            self.stacks.borrow_mut().trim();
         }
     }
 

@@ -135,8 +135,17 @@ impl Identity {
     ) -> Identity {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = NonZeroU64::new(id).expect("2^64 identities are not reached");
+        Identity::with_id(id, name, spawned_at)
+    }
+
+    fn with_id(
+        id: NonZeroU64,
+        name: Option<Box<str>>,
+        spawned_at: Option<&'static Location<'static>>,
+    ) -> Identity {
         Identity {
-            id: NonZeroU64::new(id).expect("2^64 identities are not reached"),
+            id,
             name,
             spawned_at,
             token: AtomicU8::new(NO_TOKEN),
@@ -196,10 +205,14 @@ impl Record for OsThread {
     }
 }
 
-/// A record for the calling OS thread, under the name it has.
-pub(super) fn os_thread_record() -> Arc<dyn Record> {
+/// A record for the calling OS thread, under the name it has, and the id if it
+/// had one.
+pub(super) fn os_thread_record(id: Option<NonZeroU64>) -> Arc<dyn Record> {
     let name = std::thread::current().name().map(Box::from);
-    Arc::new(OsThread(Identity::new(name, None)))
+    Arc::new(OsThread(match id {
+        Some(id) => Identity::with_id(id, name, None),
+        None => Identity::new(name, None),
+    }))
 }
 
 /// One line of the table that a user gets to see.

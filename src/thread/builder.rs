@@ -176,8 +176,8 @@ impl Builder {
 /// Runs the user's closure to its end; its captures are gone afterwards.
 fn run<T>(f: impl FnOnce() -> T) -> Result<T> {
     if hub::is_cancelled_before_start() {
-        // Its destructors are the user's code, and may panic.
-        return match catch_unwind(AssertUnwindSafe(|| drop(f))) {
+        // Its destructors are the user's code: they may wait, and may panic.
+        return match catch_unwind(AssertUnwindSafe(|| hub::shielded(|| drop(f)))) {
             Ok(()) => Err(Box::new(Cancelled)),
             Err(payload) => Err(payload),
         };

@@ -120,7 +120,11 @@ impl<T> Record for Packet<T> {
     }
 
     fn abandon(&self) {
-        self.finish(Err(Box::new(Cancelled)));
+        // Done already: the body waits in the destructor of a result that
+        // nobody fetches.
+        if !self.is_done() {
+            self.finish(Err(Box::new(Cancelled)));
+        }
     }
 }
 
