@@ -74,6 +74,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("greenring works on Linux only: it stands on io_uring and epoll");
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod backend;
 mod blocking;
 mod cancel;

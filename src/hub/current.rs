@@ -165,7 +165,7 @@ pub(super) fn install<R>(
     };
     if idle.is_none() && !CURRENT.get().is_null() {
         return Err(io::Error::other(
-            "this OS thread runs a hub already: hubs do not nest",
+            "this OS thread's hub runs already: hubs do not nest",
         ));
     }
     if let Some(idle) = idle {

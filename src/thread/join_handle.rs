@@ -141,6 +141,17 @@ impl<T> Record for Packet<T> {
 /// let handle = thread::spawn(|| (1..=4).product::<u32>());
 /// assert_eq!(handle.join().unwrap(), 24);
 /// ```
+///
+/// What a green thread works with may be bound to its OS thread. So the handle
+/// may be sent to another one only if the result may:
+///
+/// ```compile_fail,E0277
+/// use greenring::thread;
+/// use std::rc::Rc;
+///
+/// let handle = thread::spawn(|| Rc::new(1));
+/// std::thread::spawn(move || handle.join()); // error: `Rc` cannot be sent
+/// ```
 pub struct JoinHandle<T> {
     /// Its record is a `Packet<T>`.
     thread: Thread,
