@@ -178,14 +178,14 @@ pub(super) fn overflowed_stack(fault_address: usize) -> Option<OverflowedStack> 
     current::with(|context| match context {
         Context::Hub(hub) => {
             let block = hub.table.get(hub.current.get());
-            let stack = block.stack.get();
+            let stack = block.slot.stack.get();
             if hub.current.get() == ROOT || !stack.contains(fault_address) {
                 return None;
             }
             let name = block.identity().and_then(|identity| identity.name());
             Some(OverflowedStack {
                 name: name.unwrap_or("unnamed").as_bytes(),
-                size: stack.size,
+                size: stack.size(),
             })
         }
         Context::Bare | Context::Ended => None,

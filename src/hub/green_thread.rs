@@ -79,7 +79,7 @@ pub(super) enum Ending {
     Interrupted,
 }
 
-/// The part of a block that completions touch, one cache line.
+/// The part of a block that completions and unparkers touch, one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot {
@@ -98,24 +98,27 @@ pub(super) struct Slot {
     pub(super) wakeup: Cell<Wakeup>,
     /// The unparker was called before the wait began in earnest.
     pub(super) notified: Cell<bool>,
+    /// An interrupt is pending. It stays until the green thread ends.
+    pub(super) interrupted: Cell<bool>,
+    /// Depth of shields: interrupts are not delivered above 0.
+    pub(super) shields: Cell<u32>,
+    /// Names the latest wait; never goes back, so a stale unparker is noticed
+    /// even after the block was reused.
+    pub(super) wait: Cell<u64>,
     /// The suspend half of the coroutine, valid while it is alive.
     yielder: Cell<*const Yielder<(), ()>>,
+    /// Where the stack is: for the signal handler that reports its overflow,
+    /// and for the table.
+    pub(super) stack: Cell<Bounds>,
 }
+
+// What a green thread costs beside its stack, and what its cache sees of it.
+const _: () = assert!(size_of::<Slot>() == 64 && size_of::<GreenThread>() == 128);
 
 /// A green thread's control block.
 #[derive(Debug)]
 pub(super) struct GreenThread {
     pub(super) slot: Slot,
-    /// Names the latest wait; never goes back, so a stale unparker is noticed
-    /// even after the block was reused.
-    pub(super) wait: Cell<u64>,
-    /// An interrupt is pending. It stays until the green thread ends.
-    pub(super) interrupted: Cell<bool>,
-    /// Depth of shields: interrupts are not delivered above 0.
-    pub(super) shields: Cell<u32>,
-    /// Where the stack is: for the signal handler that reports its overflow,
-    /// and for the table.
-    pub(super) stack: Cell<Bounds>,
     /// What outlives the green thread: name, identity, result. The body of the
     /// coroutine holds a count of it for as long as this is set.
     pub(super) record: Cell<Option<NonNull<dyn Record>>>,
@@ -146,12 +149,12 @@ impl GreenThread {
                 state: Cell::new(State::Free),
                 wakeup: Cell::new(Wakeup::Unparked),
                 notified: Cell::new(false),
+                interrupted: Cell::new(false),
+                shields: Cell::new(0),
+                wait: Cell::new(0),
                 yielder: Cell::new(ptr::null()),
+                stack: Cell::default(),
             },
-            wait: Cell::new(0),
-            interrupted: Cell::new(false),
-            shields: Cell::new(0),
-            stack: Cell::default(),
             record: Cell::new(None),
             coroutine: UnsafeCell::new(None),
         }
@@ -173,9 +176,9 @@ impl GreenThread {
         debug_assert_eq!(self.slot.state.get(), State::Free);
         self.slot.state.set(State::Ready);
         self.slot.notified.set(false);
-        self.interrupted.set(false);
-        self.shields.set(0);
-        self.stack.set(stack.bounds());
+        self.slot.interrupted.set(false);
+        self.slot.shields.set(0);
+        self.slot.stack.set(stack.bounds());
         self.record.set(Some(record));
         let coroutine = if size_of::<F>() <= LARGEST_BODY {
             // SAFETY: the caller's promises.

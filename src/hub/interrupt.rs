@@ -14,13 +14,13 @@ impl Hub {
     /// Whether an interrupt is to be delivered to the running context.
     #[inline]
     pub(super) fn is_interruptible(&self, block: &GreenThread) -> bool {
-        block.interrupted.get() && block.shields.get() == 0 && !self.somebody_unwinds()
+        block.slot.interrupted.get() && block.slot.shields.get() == 0 && !self.somebody_unwinds()
     }
 
     /// Interrupts a green thread: at its present wait, or at its next.
     pub(super) fn interrupt(&self, index: u32, block: &GreenThread) {
-        block.interrupted.set(true);
-        if block.shields.get() > 0 || self.somebody_unwinds() {
+        block.slot.interrupted.set(true);
+        if block.slot.shields.get() > 0 || self.somebody_unwinds() {
             return;
         }
         match block.slot.state.get() {
@@ -52,7 +52,7 @@ impl Hub {
     #[cold]
     fn deliver_deferred(&self) {
         for (index, block) in self.table.alive() {
-            if block.interrupted.get() {
+            if block.slot.interrupted.get() {
                 self.interrupt(index, block);
             }
         }
@@ -70,7 +70,7 @@ impl Hub {
 /// Whether the calling green thread was interrupted before it first ran.
 pub(crate) fn is_cancelled_before_start() -> bool {
     current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).interrupted.get(),
+        Context::Hub(hub) => hub.table.get(hub.current.get()).slot.interrupted.get(),
         Context::Bare | Context::Ended => false,
     })
 }
@@ -84,7 +84,7 @@ pub(crate) fn shielded<R>(f: impl FnOnce() -> R) -> R {
         fn change(by: impl FnOnce(u32) -> u32) {
             current::with(|context| {
                 if let Context::Hub(hub) = context {
-                    let shields = &hub.table.get(hub.current.get()).shields;
+                    let shields = &hub.table.get(hub.current.get()).slot.shields;
                     shields.set(by(shields.get()));
                 }
             });

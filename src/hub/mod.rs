@@ -468,7 +468,7 @@ impl Hub {
         // SAFETY: the table's blocks do not move and a block is given back
         // after its coroutine has returned; the rest is the caller's promise.
         unsafe { block.start(stack, record, body) };
-        block.interrupted.set(self.ending.get());
+        block.slot.interrupted.set(self.ending.get());
         self.run_queue.borrow_mut().push(index);
         self.live.set(self.live.get() + 1);
         let counters = &self.counters;

@@ -160,8 +160,8 @@ impl Hub {
     /// Numbers the running context's next wait.
     pub(super) fn begin_wait(&self) -> u64 {
         let block = self.table.get(self.current.get());
-        let wait = block.wait.get() + 1;
-        block.wait.set(wait);
+        let wait = block.slot.wait.get() + 1;
+        block.slot.wait.set(wait);
         block.slot.notified.set(false);
         wait
     }
@@ -171,7 +171,7 @@ impl Hub {
         let index = self.current.get();
         let block = self.table.get(index);
         assert_eq!(
-            block.wait.get(),
+            block.slot.wait.get(),
             wait,
             "waits of one context do not overlap"
         );
@@ -206,7 +206,7 @@ impl Hub {
     /// Ends the wait of a context of this hub, from the hub's OS thread.
     pub(super) fn unpark(&self, index: u32, wait: u64) {
         let block = self.table.get(index);
-        if block.wait.get() != wait {
+        if block.slot.wait.get() != wait {
             return;
         }
         match block.slot.state.get() {

@@ -147,10 +147,7 @@ impl Stack {
     /// Where the slot is, for those who look at it while a coroutine owns it.
     #[inline]
     pub fn bounds(&self) -> Bounds {
-        Bounds {
-            limit: self.limit.get(),
-            size: self.size(),
-        }
+        Bounds::new(self.limit.get(), self.size())
     }
 
     /// One past the highest address of the slot.
@@ -174,18 +171,35 @@ impl Stack {
 }
 
 /// The addresses of a slot, guard page included.
+///
+/// Packed into a word, because every green thread's control block holds one:
+/// the number of the lowest page above, the count of pages below, both in units
+/// of the smallest page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
-    limit: usize,
-    /// Bytes of the slot.
-    pub size: usize,
-}
+pub struct Bounds(u64);
+
+/// Bits for the count of pages: [`MAX_SIZE`] is 2^18 of the smallest.
+const COUNT_BITS: u32 = 19;
 
 impl Bounds {
+    fn new(limit: usize, size: usize) -> Bounds {
+        let (page, count) = (limit / SMALLEST_PAGE, size / SMALLEST_PAGE);
+        Bounds((page as u64) << COUNT_BITS | count as u64)
+    }
+
+    fn limit(&self) -> usize {
+        (self.0 >> COUNT_BITS) as usize * SMALLEST_PAGE
+    }
+
+    /// Bytes of the slot.
+    pub fn size(&self) -> usize {
+        (self.0 & ((1 << COUNT_BITS) - 1)) as usize * SMALLEST_PAGE
+    }
+
     /// Whether `address` lies in the slot. All of it but the guard can be read and written, so a
     /// fault in it is an overflow. Async-signal-safe.
     pub fn contains(&self, address: usize) -> bool {
-        (self.limit..self.limit + self.size).contains(&address)
+        (self.limit()..self.limit() + self.size()).contains(&address)
     }
 
     /// Bytes between the top and the lowest page touched since the slot's pages were last returned to
@@ -193,9 +207,9 @@ impl Bounds {
     /// and tests, not for hot paths.
     pub fn high_water(&self) -> io::Result<usize> {
         let page = page_size();
-        let usable = self.size - page;
+        let usable = self.size() - page;
         let mut resident = vec![0_u8; usable / page];
-        let start = self.limit + page;
+        let start = self.limit() + page;
         // SAFETY: mincore(2) reads no memory of the range, and answers ENOMEM where nothing is mapped;
         // the vector has one byte for each page, as it demands.
         let result = unsafe {

@@ -248,9 +248,9 @@ impl fmt::Display for Line<'_> {
         }
         if let Some(spawned_at) = identity.and_then(Identity::spawned_at) {
             write!(f, ", spawned at {spawned_at}")?;
-            let stack = self.block.stack.get();
+            let stack = self.block.slot.stack.get();
             if let Ok(used) = stack.high_water() {
-                write!(f, ", stack used {used} of {}", stack.size)?;
+                write!(f, ", stack used {used} of {}", stack.size())?;
             }
         }
         writeln!(f)
