@@ -1,20 +1,17 @@
-//! Which hub, and which green thread, the calling OS thread runs: the one
-//! place with thread-local state.
+//! Which hub the calling OS thread runs.
 //!
 //! Green threads never move to another OS thread, so what is read here stays
 //! true across every suspension.
 
-#![allow(unsafe_code)] // Follows the pointer to the current hub, and to records.
+#![allow(unsafe_code)] // Follows the pointer to the current hub.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::num::NonZeroU64;
 use std::ptr;
-use std::sync::Arc;
 
 use super::Hub;
 use super::config::Config;
-use super::table::{ROOT, Record, os_thread_record};
+use super::state::ROOT;
 
 thread_local! {
     /// The hub of this OS thread. Without a destructor, so that a signal
@@ -25,12 +22,6 @@ thread_local! {
     /// Owns the hub that was started without being asked for; its destructor
     /// ends it.
     static IMPLICIT: RefCell<Implicit> = const { RefCell::new(Implicit(None)) };
-    /// Who this OS thread is outside all green threads.
-    static OS_THREAD: OsThread = const { OsThread(OnceCell::new()) };
-    /// Its id among its last destructors, when the above is gone.
-    static LATE_ID: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
-    /// The record that is made anew there, and leaked, if it is asked for.
-    static LATE_RECORD: Cell<Option<&'static Arc<dyn Record>>> = const { Cell::new(None) };
 }
 
 /// What the caller runs on.
@@ -178,48 +169,6 @@ pub(super) fn install<R>(
     let result = run(&hub);
     CURRENT.set(ptr::null());
     Ok(result)
-}
-
-/// The record of the calling green thread or OS thread.
-pub(crate) fn current() -> Arc<dyn Record> {
-    let running = with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).record.get(),
-        Context::Bare | Context::Ended => None,
-    });
-    match running {
-        Some(record) => {
-            let record = record.as_ptr().cast_const();
-            // SAFETY: a block's record is the pointer of an `Arc` of which the
-            // running body holds a count.
-            unsafe {
-                Arc::increment_strong_count(record);
-                Arc::from_raw(record)
-            }
-        }
-        None => OS_THREAD
-            .try_with(|os_thread| Arc::clone(os_thread.0.get_or_init(|| os_thread_record(None))))
-            .unwrap_or_else(|_| late_record()),
-    }
-}
-
-/// The record of an OS thread, while its thread-locals can be used.
-struct OsThread(OnceCell<Arc<dyn Record>>);
-
-impl Drop for OsThread {
-    fn drop(&mut self) {
-        let id = self.0.get().map(|record| record.identity().id());
-        LATE_ID.set(id);
-    }
-}
-
-#[cold]
-fn late_record() -> Arc<dyn Record> {
-    let record = LATE_RECORD.get().unwrap_or_else(|| {
-        let leaked: &'static _ = Box::leak(Box::new(os_thread_record(LATE_ID.get())));
-        LATE_RECORD.set(Some(leaked));
-        leaked
-    });
-    Arc::clone(record)
 }
 
 /// Whether the caller runs on a green thread.

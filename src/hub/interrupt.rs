@@ -8,7 +8,8 @@
 
 use super::Hub;
 use super::current::{self, Context};
-use super::green_thread::{Ending, GreenThread, State, Wakeup};
+use super::green_thread::GreenThread;
+use super::state::{Ending, State, Wakeup};
 
 impl Hub {
     /// Whether an interrupt is to be delivered to the running context.

@@ -23,8 +23,11 @@ mod interrupt;
 mod overflow;
 mod park;
 mod perform;
+mod record;
+mod report;
 mod run_queue;
 mod stack;
+mod state;
 mod table;
 mod timers;
 
@@ -38,20 +41,22 @@ use crate::backend::{self, Backend, Feature};
 pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
-pub(crate) use current::{current, is_green};
-use end::Silence;
-pub(crate) use end::{print_table, run};
+pub(crate) use current::is_green;
+pub(crate) use end::run;
 use fork::ForkWord;
-use green_thread::{Ending, GreenThread, State};
-pub(crate) use green_thread::{Wakeup, Why};
+use green_thread::GreenThread;
 use inbox::{Inbox, Mail};
 pub(crate) use interrupt::{is_cancelled_before_start, shielded};
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
+pub(crate) use record::{Identity, Record, current};
+use report::Silence;
+pub(crate) use report::print_table;
 use run_queue::RunQueue;
 use stack::{Guard, Stacks};
-pub(crate) use table::{Identity, Record};
-use table::{ROOT, Table};
+use state::{Ending, ROOT, State};
+pub(crate) use state::{Wakeup, Why};
+use table::Table;
 use timers::Timers;
 
 /// Green threads resumed, and operations done at once, before the loop looks
@@ -120,7 +125,7 @@ impl Hub {
         // stays as long as the green thread that faulted does.
         #[allow(unsafe_code)]
         unsafe {
-            overflow::install_overflow_handler(end::overflowed_stack)?;
+            overflow::install_overflow_handler(report::overflowed_stack)?;
         }
         let alternate_stack = overflow::ensure_alternate_stack()?;
         let (backend, bell, reason) = Backend::open(config.setup())?;

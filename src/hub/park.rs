@@ -22,8 +22,8 @@ use std::time::Instant;
 
 use super::Hub;
 use super::current::{self, Context};
-use super::green_thread::{State, Wakeup, Why};
 use super::inbox::{Inbox, Mail};
+use super::state::{State, Wakeup, Why};
 
 /// One wait of the calling green thread, root or OS thread.
 ///

@@ -35,7 +35,8 @@ use std::time::{Duration, Instant};
 use super::Hub;
 use super::counters::count;
 use super::current::{self, Context};
-use super::green_thread::{Ending, GreenThread, State, Wakeup};
+use super::green_thread::GreenThread;
+use super::state::{Ending, State, Wakeup};
 use crate::backend::{self, Completion, Key, Operation, Submitted};
 
 /// How long an operation may take.

@@ -191,8 +191,9 @@ fn park_to(deadline: Option<Instant>) {
         identity.set_parked(None);
         return;
     }
-    cancel::park(wait, Why::Park, deadline);
-    identity.set_parked(None);
+    if !cancel::park(wait, Why::Park, deadline) {
+        identity.set_parked(None);
+    }
     identity.take_token();
 }
 

@@ -1,0 +1,57 @@
+//! The words for where a green thread is and why.
+
+/// Index of the hub's root in its table: the OS thread's own stack.
+pub(super) const ROOT: u32 = 0;
+
+/// Where a green thread is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The block is not in use.
+    Free,
+    /// In the run queue.
+    Ready,
+    /// On the processor, or suspended only by the loop that runs on its stack.
+    Running,
+    /// Stopped until told, for the reason given.
+    Parked(Why),
+    /// Stopped until the kernel owes it no completion any more.
+    Performing,
+}
+
+/// What a parked green thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// An `unpark` by its handle.
+    Park,
+    /// A deadline.
+    Sleep,
+    /// The end of another green thread.
+    Join,
+    /// A closure on an OS thread of the offload pool.
+    Offload,
+    /// The end of the hub's green threads.
+    HubEnd,
+}
+
+/// Why a wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakeup {
+    /// Its unparker was called.
+    Unparked,
+    /// Its deadline has passed.
+    TimedOut,
+    /// The green thread was interrupted.
+    Cancelled,
+    /// Nothing can ever end it: the root waits, and nothing that could wake
+    /// it exists.
+    Stuck,
+}
+
+/// What asked the kernel to end an operation early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing did.
+    None,
+    TimedOut,
+    Interrupted,
+}
