@@ -14,7 +14,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
@@ -29,6 +29,9 @@ pub(crate) struct Fd<S> {
     /// The last receive left the socket empty, so the next one waits before it
     /// tries.
     empty: AtomicBool,
+    /// The errno that ended a write which had sent something, for the next
+    /// operation; 0 is none. The kernel has told it and forgotten it.
+    deferred: AtomicI32,
     modes: Arc<Modes>,
     std: S,
 }
@@ -74,6 +77,7 @@ impl<S: AsFd> Fd<S> {
         Fd {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             empty: AtomicBool::new(false),
+            deferred: AtomicI32::new(0),
             modes,
             std,
         }
@@ -167,9 +171,11 @@ impl<S: AsFd> Fd<S> {
     /// send(2) of the whole buffer, without SIGPIPE.
     ///
     /// A blocking send returns when all is queued; less only if its time limit
-    /// or an error came in between, which the next call then tells.
+    /// ran out or an error came in between, which the next operation then tells,
+    /// as after send(2).
     #[inline]
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.tell_deferred()?;
         let sent = self.send_once(buffer, self.limit(Direction::Write))?;
         if sent < buffer.len() && !self.is_nonblocking() {
             return Ok(sent + self.send_rest(&buffer[sent..]));
@@ -182,13 +188,26 @@ impl<S: AsFd> Fd<S> {
         let operation = Operation::Send {
             socket: self.descriptor(),
             from: buffer.into(),
-            // MSG_WAITALL: the ring goes on until all is sent (Linux 5.19).
-            flags: libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
+            // Without MSG_WAITALL, by which the ring goes on by itself but
+            // swallows the error that ends it.
+            flags: libc::MSG_NOSIGNAL,
         };
         count(hub::perform(operation, limit)?)
     }
 
-    /// Sends what a direct attempt has left, and says how much of it was sent.
+    /// Fails with the error that an earlier write has come across.
+    #[inline]
+    fn tell_deferred(&self) -> io::Result<()> {
+        if self.deferred.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.deferred.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Sends what an attempt has left, and says how much of it was sent.
     #[cold]
     fn send_rest(&self, mut rest: &[u8]) -> usize {
         let length = rest.len();
@@ -200,8 +219,17 @@ impl<S: AsFd> Fd<S> {
                 Limit::Timeout(deadline.saturating_duration_since(Instant::now()))
             });
             match self.send_once(rest, limit) {
-                Ok(0) | Err(_) => break,
+                Ok(0) => break,
                 Ok(sent) => rest = &rest[sent..],
+                Err(error) => {
+                    // A time limit is over with this call, and a closed pipe
+                    // tells itself again.
+                    match error.raw_os_error() {
+                        None | Some(libc::EAGAIN | libc::EPIPE) => {}
+                        Some(errno) => self.deferred.store(errno, Ordering::Relaxed),
+                    }
+                    break;
+                }
             }
         }
         length - rest.len()
@@ -235,8 +263,9 @@ impl<S: AsFd> Fd<S> {
         let operation = Operation::SendMessage {
             socket: self.descriptor(),
             message: (&mut message).into(),
-            flags: libc::MSG_NOSIGNAL | libc::MSG_WAITALL,
+            flags: libc::MSG_NOSIGNAL,
         };
+        self.tell_deferred()?;
         let mut sent = count(hub::perform(operation, self.limit(Direction::Write))?)?;
         if self.is_nonblocking() {
             return Ok(sent);
@@ -286,6 +315,7 @@ impl<S: AsFd> Fd<S> {
 
     #[inline]
     fn receive(&self, operation: Operation<'_>) -> io::Result<usize> {
+        self.tell_deferred()?;
         let performed = hub::perform(operation, self.limit(Direction::Read))?;
         if let Performed::Completed { nonempty, .. } = performed {
             self.empty.store(!nonempty, Ordering::Relaxed);
