@@ -35,7 +35,7 @@ mod tests;
 mod uring;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind::OutOfMemory};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -246,11 +246,13 @@ impl Backend {
                 kind: Kind::Uring,
                 by,
             } => {
-                let uring = Uring::open(&bell, setup).map_err(|refusal| {
-                    io::Error::new(
-                        refusal.error.kind(),
+                let uring = Uring::open(&bell, setup).map_err(|refusal| match refusal.error {
+                    // A shortage of descriptors may pass; only its errno tells it.
+                    error if is_shortage(&error) && error.kind() != OutOfMemory => error,
+                    ref error => io::Error::new(
+                        error.kind(),
                         format!("{by} asks for the backend uring, but {refusal}"),
-                    )
+                    ),
                 })?;
                 let reason = format!("io_uring ({}), asked for by {by}", uring.rung());
                 (Backend::Uring(uring), reason)
@@ -350,6 +352,15 @@ impl Backend {
             Backend::Epoll(epoll) => epoll.counters(),
         }
     }
+}
+
+/// Whether an error is an ordinary shortage of descriptors or memory, which may
+/// pass.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    ) || error.kind() == OutOfMemory
 }
 
 /// What the kernel can do, asked once per process.

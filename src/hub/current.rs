@@ -12,6 +12,7 @@ use std::ptr;
 use super::Hub;
 use super::config::Config;
 use super::state::ROOT;
+use crate::backend;
 
 thread_local! {
     /// The hub of this OS thread. Without a destructor, so that a signal
@@ -85,17 +86,9 @@ fn start_implicit() -> io::Result<()> {
             }
             Ok(())
         }
-        Err(error) if is_shortage(&error) => Err(error),
+        Err(error) if backend::is_shortage(&error) => Err(error),
         Err(error) => panic!("{error}"),
     }
-}
-
-/// Whether an error is an ordinary shortage that may pass.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-    ) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// The implicit hub of an OS thread.
@@ -107,16 +100,14 @@ impl Drop for Implicit {
         ENDED.set(true);
         let Some(hub) = self.0.take() else { return };
         // On a green thread's stack, as when it called `exit`, the loop cannot
-        // run; in a forked child the kernel's side is the parent's; and behind
-        // the process's main OS thread the kernel clears up everything.
-        if hub.current.get() != ROOT || hub.is_forked_child() || is_main_os_thread() {
+        // run; and behind the process's main OS thread the kernel clears up
+        // everything.
+        if hub.current.get() != ROOT || is_main_os_thread() {
             std::mem::forget(hub);
             CURRENT.set(ptr::null());
             return;
         }
-        hub.abandon();
-        CURRENT.set(ptr::null());
-        drop(hub);
+        retire(hub);
     }
 }
 
@@ -160,15 +151,30 @@ pub(super) fn install<R>(
         ));
     }
     if let Some(idle) = idle {
-        idle.abandon();
-        CURRENT.set(ptr::null());
-        drop(idle);
+        retire(idle);
     }
     let hub = make()?;
     CURRENT.set(&*hub);
     let result = run(&hub);
-    CURRENT.set(ptr::null());
+    retire(hub);
     Ok(result)
+}
+
+/// Ends a hub whose root does not wait, and forgets it as the current one.
+///
+/// In a forked child nothing of it is touched, its memory is left alone and its
+/// descriptors stay open: the kernel's side is the parent's, and the ring's
+/// memory is not there (MADV_DONTFORK), so unmapping it could hit another
+/// mapping.
+fn retire(hub: Box<Hub>) {
+    if hub.is_forked_child() {
+        CURRENT.set(ptr::null());
+        std::mem::forget(hub);
+        return;
+    }
+    hub.abandon();
+    CURRENT.set(ptr::null());
+    drop(hub);
 }
 
 /// Whether the caller runs on a green thread.

@@ -37,8 +37,11 @@ pub(crate) fn run<R>(config: Config, body: impl FnOnce() -> R) -> io::Result<thr
 
 impl Hub {
     /// Interrupts all green threads and runs the loop until they have ended,
-    /// at most for the configured time; abandons those that have not.
+    /// at most for the configured time; those that have not are then abandoned.
     fn end(&self) {
+        if self.is_forked_child() {
+            return;
+        }
         self.ending.set(true);
         if cfg!(panic = "unwind") {
             for (index, block) in self.table.alive() {
@@ -60,7 +63,6 @@ impl Hub {
                 }
             }
         }
-        self.abandon();
     }
 
     /// Cancels and drains all operations and abandons what is left.

@@ -163,7 +163,7 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 // SAFETY: a shared handle shows the record, which is Sync, and never the T.
 unsafe impl<T> Sync for JoinHandle<T> {}
 
-// As std's.
+// A handle shows nothing that a panic could have left half changed.
 impl<T> UnwindSafe for JoinHandle<T> {}
 impl<T> RefUnwindSafe for JoinHandle<T> {}
 
