@@ -1,379 +1,187 @@
-//! The epoll backend: completion by trying, waiting for readiness and trying
-//! again.
+//! The epoll backend: each system call is tried first, and tried again when an
+//! edge says that the descriptor has changed.
 //!
-//! Each descriptor is registered once, edge-triggered, for both directions, so
-//! an operation costs no epoll_ctl(2). An operation is tried first and parked
-//! in its descriptor's list if it would block; an event tries the list again,
-//! in order, until one would block.
+//! A descriptor is registered once, for both directions and edge-triggered, so
+//! that an operation costs no epoll_ctl(2). An operation that would block
+//! becomes a waiter at the end of its direction's list; an event tries the
+//! waiters of its direction in that order until one would still block.
 //!
 //! # Why no readiness is lost
 //!
-//! An edge that comes while nobody waits is dropped, so readiness must be seen
-//! by trying:
+//! Whenever a list holds a waiter, an event is still to come for any readiness
+//! that its first waiter has not seen:
 //!
-//! - an operation with nobody before it is tried before it is parked. What
-//!   makes it ready after that is a new edge, which stays in the kernel's set
-//!   until the next wait;
-//! - the first registration of a descriptor reports what is ready already
-//!   (epoll_ctl(2), EPOLL_CTL_ADD), so it may come after the attempt;
-//! - an operation that finds others parked is parked behind them untried: the
-//!   one at the head was tried, and its edge tries all.
+//! 1. The attempt fails, then the descriptor is registered: EPOLL_CTL_ADD and
+//!    EPOLL_CTL_MOD look at the state and queue an event if it is ready.
+//! 2. It was registered before: readiness that came before the attempt would
+//!    have let it succeed, and what comes after it makes an edge. An event
+//!    that `wait` threw away because nobody waited belongs to the former kind.
+//! 3. An event that is still queued in the kernel when the waiter is listed
+//!    tries it once more, at worst for nothing.
+//! 4. An event stops at the first waiter that would block, which is a new
+//!    failed attempt as in 2. Waiters behind it want the same of the same
+//!    descriptor; for the same reason a new operation does not overtake those
+//!    that wait already.
 //!
-//! # Descriptors that mean another file
+//! Operations that no readiness announces (`syscall::is_announced`) stand in a
+//! list of their own, which is tried again from time to time.
 //!
-//! A descriptor's number may be closed and reused behind the backend's back
-//! (duplicates, raw descriptors). The table remembers the identity that it
-//! registered; a different one is registered anew, and what was parked for the
-//! old one stays pending, like a read in the kernel, until it is cancelled. An
-//! event carries the lower half of the identity. One that matches by accident
-//! causes an attempt in vain, nothing worse.
+//! # Descriptors come and go without a word
+//!
+//! A closed file leaves the set by itself, but a duplicate keeps its
+//! registration under the number that was closed. Identities tell these cases
+//! apart: an event carries the identity that it was registered with and is
+//! ignored when the number has another one by now, and an operation with a new
+//! identity registers anew. If that succeeds the number means another file:
+//! operations that still wait for the old one stay pending until they are
+//! cancelled, as a blocking read stays with a file that was closed under it.
+//! If the kernel says EEXIST the file is an earlier one under the same number:
+//! whoever waits there goes on waiting. A file that is put in another's place
+//! with dup2(2), its identity unchanged, is beyond what can be noticed.
 
-#![allow(unsafe_code)] // Follows pointers to pending operations; calls epoll_pwait2.
+#![allow(unsafe_code)] // epoll's system calls; operations are kept by pointer.
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll as EpollSet, EpollCreateFlags, EpollEvent, EpollFlags};
 use slab::Slab;
 
 use super::operation::{Completion, Descriptor, Interest, Key, Operation};
-use super::{Bell, Counters, Disabled, Feature, Submitted, syscall};
+use super::syscall::{self, RETRY_INTERVAL, attempt};
+use super::{Bell, Counters, Disabled, Feature, Submitted};
 
-/// Events taken per system call.
+/// Events fetched by one system call: 3 KiB of buffer, and enough that its
+/// price is shared.
 const EVENTS: usize = 256;
 
-/// System calls in a row, at the most, while each brings all the events it
-/// can: a wait is to end.
+/// How often in one `wait` a full buffer is followed by another fetch, so that
+/// a flood of events cannot keep the hub here. What is left stays queued in
+/// the kernel, and the next wait does not sleep.
 const ROUNDS: usize = 64;
 
-/// The event data of the bell: no descriptor has this number.
+/// What a registration asks for.
+const EDGES: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+
+/// Events that give a waiting reader something to find out, be it an error.
+const READER_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
+
+/// The same for writers.
+const WRITER_EVENTS: i32 = libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR;
+
+/// The event data of the bell: no descriptor has the number that it holds.
 const BELL: u64 = u64::MAX;
 
-/// End of a list.
-const NOBODY: usize = usize::MAX;
-
-/// The epoll set of one hub and the operations that wait for it.
-pub(crate) struct Epoll {
-    set: EpollSet,
-    /// By descriptor number.
-    registrations: Vec<Registration>,
-    pending: Slab<Pending>,
-    /// Completions of cancelled operations, for the next wait.
-    cancelled: VecDeque<Completion>,
-    events: Box<[EpollEvent; EVENTS]>,
-    /// epoll_pwait2(2), Linux 5.11, whose timeout counts nanoseconds.
-    has_pwait2: bool,
-    counters: Counters,
-}
-
-/// What a descriptor's number was last registered for.
-#[derive(Clone, Copy)]
-struct Registration {
-    /// Identity of the descriptor; 0 is none.
-    id: u64,
-    readers: List,
-    writers: List,
-}
-
-/// A first-in, first-out list of pending operations, linked by index.
-#[derive(Clone, Copy)]
-struct List {
-    head: usize,
-    tail: usize,
+/// The event data of a registration: the number to find it by, and the low
+/// half of the identity to tell whether it is still meant.
+///
+/// Half is enough: to be taken for another, a stale registration would have to
+/// outlive 2^32 descriptors, and then costs one attempt that finds nothing.
+fn event_data(descriptor: Descriptor) -> u64 {
+    descriptor.id << 32 | u64::from(descriptor.fd as u32)
 }
 
 /// An operation that would block.
-struct Pending {
-    key: Key,
-    /// Stays in place until its completion is collected (landlord rule).
+struct Waiter {
+    /// Stays in place until its completion has been collected: the promise of
+    /// whoever submitted it.
     operation: NonNull<Operation<'static>>,
-    next: usize,
+    key: Key,
+    /// The waiter behind this one in its list.
+    next: Option<u32>,
+}
+
+/// Waiters in the order of their arrival, linked by their index in the slab.
+#[derive(Clone, Copy, Default)]
+struct List {
+    first: Option<u32>,
+    /// Meaningful while `first` is some.
+    last: u32,
 }
 
 impl List {
-    const EMPTY: List = List {
-        head: NOBODY,
-        tail: NOBODY,
-    };
-}
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
 
-impl Registration {
-    const NONE: Registration = Registration {
-        id: 0,
-        readers: List::EMPTY,
-        writers: List::EMPTY,
-    };
-
-    fn list(&mut self, interest: Interest) -> &mut List {
-        match interest {
-            Interest::Readable => &mut self.readers,
-            Interest::Writable => &mut self.writers,
+    fn push(&mut self, waiters: &mut Slab<Waiter>, waiter: Waiter) {
+        let index = waiters.insert(waiter) as u32;
+        match self.first {
+            None => self.first = Some(index),
+            Some(_) => waiters[self.last as usize].next = Some(index),
         }
-    }
-}
-
-impl Epoll {
-    pub(super) fn open(bell: &Bell, disabled: Disabled) -> io::Result<Epoll> {
-        let set = EpollSet::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        set.add(bell, EpollEvent::new(edge, BELL))?;
-        Ok(Epoll {
-            set,
-            registrations: Vec::new(),
-            pending: Slab::new(),
-            cancelled: VecDeque::new(),
-            events: Box::new([EpollEvent::empty(); EVENTS]),
-            has_pwait2: !disabled.contains(Feature::EpollPwait2),
-            counters: Counters::default(),
-        })
+        self.last = index;
     }
 
-    pub(super) fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// Tries an operation, and parks it if it would block.
-    ///
-    /// # Safety
-    ///
-    /// The contract of `Backend::submit`.
-    pub(super) unsafe fn submit(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
-        let descriptor = operation.descriptor();
-        if !self.is_awaited(descriptor, operation.interest()) {
-            let result = syscall::attempt(operation);
-            if result != -libc::EAGAIN {
-                self.counters.direct += 1;
-                return Submitted::Done(result);
-            }
-            if let Err(errno) = self.register(descriptor) {
-                return Submitted::Done(-(errno as i32));
-            }
-        }
-        let index = self.pending.insert(Pending {
-            key,
-            operation: NonNull::from(operation).cast(),
-            next: NOBODY,
-        });
-        let list = self.registrations[descriptor.fd as usize].list(operation.interest());
-        match list.tail {
-            NOBODY => list.head = index,
-            tail => self.pending[tail].next = index,
-        }
-        list.tail = index;
-        self.counters.submitted += 1;
-        Submitted::Pending
-    }
-
-    /// Takes a pending operation out; its completion comes with the next wait.
-    pub(super) fn cancel(&mut self, operation: &Operation<'_>, key: Key) {
-        let descriptor = operation.descriptor();
-        let index = if self.is_registered(descriptor) {
-            self.unlink(descriptor, operation.interest(), key)
-        } else {
-            // The number means another file by now.
-            let mut pending = self.pending.iter();
-            pending
-                .find(|(_, pending)| pending.key == key)
-                .map(|(index, _)| index)
+    /// Takes the waiter out that stands behind `previous`, or first.
+    fn remove_after(&mut self, waiters: &mut Slab<Waiter>, previous: Option<u32>) -> Waiter {
+        let link = match previous {
+            None => &mut self.first,
+            Some(previous) => &mut waiters[previous as usize].next,
         };
-        // `None`: it has completed, and was collected or is about to be.
-        if let Some(index) = index {
-            self.pending.remove(index);
-            self.cancelled.push_back(completion(key, -libc::ECANCELED));
-        }
-    }
-
-    /// Waits for events and tries what they are for.
-    pub(super) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        mut collect: impl FnMut(Completion),
-    ) -> io::Result<()> {
-        let mut timeout = timeout;
-        if !self.cancelled.is_empty() {
-            timeout = Some(Duration::ZERO);
-            self.counters.completed += self.cancelled.len() as u64;
-            self.cancelled.drain(..).for_each(&mut collect);
-        }
-        for _ in 0..ROUNDS {
-            let count = match self.system_wait(timeout) {
-                Ok(count) => count,
-                // A signal handler ran: the hub makes another turn.
-                Err(Errno::EINTR) => 0,
-                Err(errno) => return Err(errno.into()),
-            };
-            for position in 0..count {
-                self.dispatch(self.events[position], &mut collect);
-            }
-            if count < EVENTS {
-                break;
-            }
-            timeout = Some(Duration::ZERO);
-        }
-        Ok(())
-    }
-
-    fn dispatch(&mut self, event: EpollEvent, collect: &mut impl FnMut(Completion)) {
-        if event.data() == BELL {
-            return;
-        }
-        let fd = event.data() as u32 as usize;
-        let Some(registration) = self.registrations.get(fd) else {
-            return;
-        };
-        if registration.id as u32 != (event.data() >> 32) as u32 {
-            return;
-        }
-        let both = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
-        let readable = both | EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
-        if event.events().intersects(readable) {
-            self.retry(fd, Interest::Readable, collect);
-        }
-        if event.events().intersects(both | EpollFlags::EPOLLOUT) {
-            self.retry(fd, Interest::Writable, collect);
-        }
-    }
-
-    /// Tries the parked operations of one direction until one would block.
-    fn retry(&mut self, fd: usize, interest: Interest, collect: &mut impl FnMut(Completion)) {
-        loop {
-            let list = self.registrations[fd].list(interest);
-            if list.head == NOBODY {
-                return;
-            }
-            let head = &self.pending[list.head];
-            // SAFETY: pending, so it stays in place (landlord rule).
-            let result = syscall::attempt(unsafe { head.operation.as_ref() });
-            if result == -libc::EAGAIN {
-                return;
-            }
-            let done = self.pending.remove(list.head);
-            list.head = done.next;
-            if list.head == NOBODY {
-                list.tail = NOBODY;
-            }
-            self.counters.completed += 1;
-            collect(completion(done.key, result));
-        }
-    }
-
-    fn is_registered(&self, descriptor: Descriptor) -> bool {
-        self.registrations
-            .get(descriptor.fd as usize)
-            .is_some_and(|registration| registration.id == descriptor.id)
-    }
-
-    /// Whether others are parked on the same side of the descriptor.
-    fn is_awaited(&mut self, descriptor: Descriptor, interest: Interest) -> bool {
-        self.is_registered(descriptor)
-            && self.registrations[descriptor.fd as usize]
-                .list(interest)
-                .head
-                != NOBODY
-    }
-
-    /// Makes sure that the kernel reports the descriptor's edges under its
-    /// identity.
-    fn register(&mut self, descriptor: Descriptor) -> Result<(), Errno> {
-        if self.is_registered(descriptor) {
-            return Ok(());
-        }
-        // SAFETY: the caller of the operation holds the descriptor open.
-        let fd = unsafe { BorrowedFd::borrow_raw(descriptor.fd) };
-        let edges = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
-        let data = (descriptor.id << 32) | descriptor.fd as u64;
-        let mut event = EpollEvent::new(edges, data);
-        match self.set.add(fd, event) {
-            // The same file was registered under this number before; MOD
-            // reports what is ready as ADD does.
-            Err(Errno::EEXIST) => self.set.modify(fd, &mut event)?,
-            result => result?,
-        }
-        let number = descriptor.fd as usize;
-        if number >= self.registrations.len() {
-            let room = (number + 1).next_power_of_two();
-            self.registrations.resize(room, Registration::NONE);
-        }
-        self.registrations[number] = Registration {
-            id: descriptor.id,
-            ..Registration::NONE
-        };
-        Ok(())
-    }
-
-    /// Takes an operation out of its list.
-    fn unlink(&mut self, descriptor: Descriptor, interest: Interest, key: Key) -> Option<usize> {
-        let list = self.registrations[descriptor.fd as usize].list(interest);
-        let mut previous = NOBODY;
-        let mut index = list.head;
-        while index != NOBODY && self.pending[index].key != key {
-            previous = index;
-            index = self.pending[index].next;
-        }
-        if index == NOBODY {
-            return None;
-        }
-        let next = self.pending[index].next;
+        let index = link.expect("the caller has seen the waiter that it takes out");
+        let waiter = waiters.remove(index as usize);
         match previous {
-            NOBODY => list.head = next,
-            previous => self.pending[previous].next = next,
+            None => self.first = waiter.next,
+            Some(previous) => waiters[previous as usize].next = waiter.next,
         }
-        if list.tail == index {
-            list.tail = previous;
+        if let (true, Some(previous)) = (self.last == index, previous) {
+            self.last = previous;
         }
-        Some(index)
+        waiter
     }
 
-    fn system_wait(&mut self, timeout: Option<Duration>) -> Result<usize, Errno> {
-        self.counters.enters += 1;
-        if self.has_pwait2 && timeout != Some(Duration::ZERO) {
-            match self.pwait2(timeout) {
-                Err(Errno::ENOSYS) => self.has_pwait2 = false,
-                result => return result,
+    /// Takes the waiter with this key out, if it stands here.
+    fn remove(&mut self, waiters: &mut Slab<Waiter>, key: Key) -> bool {
+        let mut previous = None;
+        let mut next = self.first;
+        while let Some(index) = next {
+            let waiter = &waiters[index as usize];
+            if waiter.key == key {
+                self.remove_after(waiters, previous);
+                return true;
             }
+            previous = next;
+            next = waiter.next;
         }
-        let milliseconds = match timeout {
-            None => -1,
-            // Rounded up: a wait that ends early makes a turn in vain.
-            Some(timeout) => {
-                i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
-            }
-        };
-        let events = self.events.as_mut_ptr().cast::<libc::epoll_event>();
-        // SAFETY: EpollEvent is a transparent epoll_event, and there is room
-        // for EVENTS of them.
-        let count = unsafe {
-            libc::epoll_wait(self.set.0.as_raw_fd(), events, EVENTS as i32, milliseconds)
-        };
-        Errno::result(count).map(|count| count as usize)
+        false
     }
 
-    fn pwait2(&mut self, timeout: Option<Duration>) -> Result<usize, Errno> {
-        let timespec = timeout.map(|timeout| libc::timespec {
-            tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
-            tv_nsec: timeout.subsec_nanos() as libc::c_long,
-        });
-        // SAFETY: room for EVENTS events, the timespec outlives the call, and
-        // no signal mask is given.
-        let count = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                self.set.0.as_raw_fd(),
-                self.events.as_mut_ptr(),
-                EVENTS as libc::c_int,
-                timespec.as_ref().map_or(ptr::null(), ptr::from_ref),
-                ptr::null::<libc::sigset_t>(),
-                size_of::<libc::sigset_t>(),
-            )
-        };
-        Errno::result(count).map(|count| count as usize)
+    /// Puts all of `other`'s waiters behind these.
+    fn append(&mut self, waiters: &mut Slab<Waiter>, other: List) {
+        if other.is_empty() {
+            return;
+        }
+        match self.first {
+            None => self.first = other.first,
+            Some(_) => waiters[self.last as usize].next = other.first,
+        }
+        self.last = other.last;
+    }
+
+    /// Tries the waiters in turn and hands over what is done; with
+    /// `all` each of them, else until one would block.
+    fn retry(&mut self, waiters: &mut Slab<Waiter>, all: bool, mut done: impl FnMut(Completion)) {
+        let mut previous = None;
+        let mut next = self.first;
+        while let Some(index) = next {
+            let waiter = &waiters[index as usize];
+            let key = waiter.key;
+            next = waiter.next;
+            // SAFETY: the submitter keeps a pending operation and what it
+            // lends in place, and a listed waiter is pending.
+            let result = attempt(unsafe { waiter.operation.as_ref() });
+            if result != -libc::EAGAIN {
+                self.remove_after(waiters, previous);
+                done(completion(key, result));
+            } else if all {
+                previous = Some(index);
+            } else {
+                return;
+            }
+        }
     }
 }
 
@@ -385,3 +193,363 @@ fn completion(key: Key, result: i32) -> Completion {
         nonempty: false,
     }
 }
+
+/// What is known of a descriptor's number.
+#[derive(Clone, Copy, Default)]
+struct Registration {
+    /// The identity that the kernel's registration carries; 0 before the first.
+    id: u64,
+    readers: List,
+    writers: List,
+}
+
+impl Registration {
+    fn list(&mut self, interest: Interest) -> &mut List {
+        match interest {
+            Interest::Readable => &mut self.readers,
+            Interest::Writable => &mut self.writers,
+        }
+    }
+}
+
+/// The epoll set of one hub.
+pub(crate) struct Epoll {
+    set: OwnedFd,
+    /// By descriptor number: as long as the largest one that ever waited.
+    registrations: Vec<Registration>,
+    /// The waiters of all lists; each stands in exactly one.
+    waiters: Slab<Waiter>,
+    /// Operations that no event announces.
+    unannounced: List,
+    /// When those are next tried; meaningful while there are any.
+    next_retry: Instant,
+    /// Operations on files that are not behind their number any more; only a
+    /// cancel ends them.
+    stranded: List,
+    /// Completions of cancelled operations, which the next wait delivers.
+    cancelled: Vec<Completion>,
+    events: Box<[libc::epoll_event]>,
+    /// epoll_pwait2(2) is to be used; cleared when the kernel does not know it.
+    has_pwait2: bool,
+    counters: Counters,
+}
+
+impl Epoll {
+    /// Makes an epoll set that watches the bell.
+    pub(super) fn open(bell: &Bell, disabled: Disabled) -> io::Result<Epoll> {
+        // SAFETY: no memory is passed.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let epoll = Epoll {
+            // SAFETY: epoll_create1 has just handed this descriptor over.
+            set: unsafe { OwnedFd::from_raw_fd(fd) },
+            registrations: Vec::new(),
+            waiters: Slab::new(),
+            unannounced: List::default(),
+            next_retry: Instant::now(),
+            stranded: List::default(),
+            cancelled: Vec::new(),
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS].into(),
+            has_pwait2: !disabled.contains(Feature::EpollPwait2),
+            counters: Counters::default(),
+        };
+        // Every write to an eventfd makes an edge, read or not.
+        epoll
+            .control(
+                libc::EPOLL_CTL_ADD,
+                bell.as_fd().as_raw_fd(),
+                libc::EPOLLIN | libc::EPOLLET,
+                BELL,
+            )
+            .map_err(io::Error::from_raw_os_error)?;
+        Ok(epoll)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Tries the operation, and lists it as a waiter if it would block.
+    ///
+    /// # Safety
+    ///
+    /// The contract of `Backend::submit`.
+    #[inline]
+    pub(super) unsafe fn submit(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+        if !self.must_queue(operation) {
+            let result = attempt(operation);
+            if result != -libc::EAGAIN {
+                self.counters.direct += 1;
+                return Submitted::Done(result);
+            }
+        }
+        self.arm(operation, key)
+    }
+
+    /// Whether others wait already for the same.
+    #[inline]
+    fn must_queue(&mut self, operation: &Operation<'_>) -> bool {
+        let descriptor = operation.descriptor();
+        self.registrations
+            .get_mut(descriptor.fd as usize)
+            .is_some_and(|registration| {
+                registration.id == descriptor.id
+                    && !registration.list(operation.interest()).is_empty()
+                    && syscall::is_announced(operation)
+            })
+    }
+
+    /// Lists an operation that would block, or that has to wait for others.
+    fn arm(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+        let waiter = Waiter {
+            operation: NonNull::from(operation).cast(),
+            key,
+            next: None,
+        };
+        if syscall::is_announced(operation) {
+            let descriptor = operation.descriptor();
+            if let Err(errno) = self.register(descriptor) {
+                return Submitted::Done(-errno);
+            }
+            self.registrations[descriptor.fd as usize]
+                .list(operation.interest())
+                .push(&mut self.waiters, waiter);
+        } else {
+            if self.unannounced.is_empty() {
+                self.next_retry = Instant::now() + RETRY_INTERVAL;
+            }
+            self.unannounced.push(&mut self.waiters, waiter);
+        }
+        self.counters.submitted += 1;
+        Submitted::Pending
+    }
+
+    /// Sees to it that the number is registered under this identity.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: EPERM for files that have no readiness, ENOMEM, ENOSPC at
+    /// the limit fs.epoll.max_user_watches.
+    #[inline]
+    fn register(&mut self, descriptor: Descriptor) -> Result<(), i32> {
+        match self.registrations.get(descriptor.fd as usize) {
+            Some(registration) if registration.id == descriptor.id => Ok(()),
+            _ => self.register_anew(descriptor),
+        }
+    }
+
+    #[cold]
+    fn register_anew(&mut self, descriptor: Descriptor) -> Result<(), i32> {
+        let Descriptor { fd, id } = descriptor;
+        let data = event_data(descriptor);
+        let result = match self.control(libc::EPOLL_CTL_ADD, fd, EDGES, data) {
+            Err(libc::EEXIST) => self
+                .control(libc::EPOLL_CTL_MOD, fd, EDGES, data)
+                .map(|()| false),
+            result => result.map(|()| true),
+        };
+        let is_new_file = result?;
+        let index = fd as usize;
+        if index >= self.registrations.len() {
+            self.registrations
+                .resize(index + 1, Registration::default());
+        }
+        let registration = &mut self.registrations[index];
+        registration.id = id;
+        if is_new_file {
+            let strays = [&mut registration.readers, &mut registration.writers];
+            for list in strays.map(std::mem::take) {
+                self.stranded.append(&mut self.waiters, list);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a pending operation out; the next wait delivers its completion.
+    /// One that is not pending any more is left to its result.
+    pub(super) fn cancel(&mut self, operation: &Operation<'_>, key: Key) {
+        let waiters = &mut self.waiters;
+        let removed = self
+            .registrations
+            .get_mut(operation.descriptor().fd as usize)
+            .is_some_and(|registration| {
+                // Whatever the identity is by now: a key is pending only once.
+                registration.list(operation.interest()).remove(waiters, key)
+            })
+            || self.unannounced.remove(waiters, key)
+            || self.stranded.remove(waiters, key);
+        if removed {
+            self.cancelled.push(completion(key, -libc::ECANCELED));
+        }
+    }
+
+    /// Delivers the cancelled, sleeps if there were none, and tries again
+    /// whatever the events tell.
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        mut collect: impl FnMut(Completion),
+    ) -> io::Result<()> {
+        let mut timeout = timeout;
+        if !self.cancelled.is_empty() {
+            timeout = Some(Duration::ZERO);
+            self.counters.completed += self.cancelled.len() as u64;
+            self.cancelled.drain(..).for_each(&mut collect);
+        }
+        if !self.unannounced.is_empty() {
+            let pause = self.next_retry.saturating_duration_since(Instant::now());
+            timeout = Some(timeout.map_or(pause, |timeout| timeout.min(pause)));
+        }
+        for _ in 0..ROUNDS {
+            let fetched = match self.fetch(timeout) {
+                Ok(fetched) => fetched,
+                Err(libc::EINTR) => 0, // A signal came: the hub makes a turn.
+                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            };
+            for index in 0..fetched {
+                let event = self.events[index];
+                self.follow(event, &mut collect);
+            }
+            if fetched < EVENTS {
+                break;
+            }
+            timeout = Some(Duration::ZERO);
+        }
+        if !self.unannounced.is_empty() {
+            self.retry_unannounced(&mut collect);
+        }
+        Ok(())
+    }
+
+    /// Tries the waiters again to which an event is of interest.
+    #[inline]
+    fn follow(&mut self, event: libc::epoll_event, collect: &mut impl FnMut(Completion)) {
+        let (data, events) = (event.u64, event.events as i32);
+        // The bell's number, -1, is in no table either.
+        let fd = data as RawFd;
+        let Some(registration) = self.registrations.get_mut(fd as usize) else {
+            return;
+        };
+        let id = registration.id;
+        if event_data(Descriptor { fd, id }) != data {
+            return; // Of an earlier identity.
+        }
+        let mut done = |completion| {
+            self.counters.completed += 1;
+            collect(completion);
+        };
+        if events & READER_EVENTS != 0 {
+            registration
+                .readers
+                .retry(&mut self.waiters, false, &mut done);
+        }
+        if events & WRITER_EVENTS != 0 {
+            registration
+                .writers
+                .retry(&mut self.waiters, false, &mut done);
+        }
+    }
+
+    /// Tries what no event announces, if it is time.
+    #[cold]
+    fn retry_unannounced(&mut self, collect: &mut impl FnMut(Completion)) {
+        let now = Instant::now();
+        if now < self.next_retry {
+            return;
+        }
+        self.next_retry = now + RETRY_INTERVAL;
+        self.unannounced
+            .retry(&mut self.waiters, true, |completion| {
+                self.counters.completed += 1;
+                collect(completion);
+            });
+    }
+
+    /// Fills the buffer with events and says how many there are.
+    #[inline]
+    fn fetch(&mut self, timeout: Option<Duration>) -> Result<usize, i32> {
+        self.counters.enters += 1;
+        let milliseconds = match timeout {
+            None => -1,
+            Some(Duration::ZERO) => 0,
+            Some(timeout) if self.has_pwait2 => match self.fetch_precisely(timeout) {
+                // EPERM comes from seccomp filters that are older than the call.
+                Err(libc::ENOSYS | libc::EPERM) => {
+                    self.has_pwait2 = false;
+                    rounded_up(timeout)
+                }
+                result => return result,
+            },
+            Some(timeout) => rounded_up(timeout),
+        };
+        // SAFETY: the kernel writes at most EVENTS entries to the buffer.
+        let result = unsafe {
+            libc::epoll_wait(
+                self.set.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                EVENTS as i32,
+                milliseconds,
+            )
+        };
+        count(result.into())
+    }
+
+    /// The same with a timeout in nanoseconds: epoll_pwait2(2), Linux 5.11.
+    ///
+    /// By number, because the C library has a function for it only since
+    /// glibc 2.35.
+    fn fetch_precisely(&mut self, timeout: Duration) -> Result<usize, i32> {
+        /// The kernel's timespec, which is the same on every architecture.
+        #[repr(C)]
+        struct Timespec {
+            seconds: i64,
+            nanoseconds: i64,
+        }
+        let timespec = Timespec {
+            seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the kernel writes at most EVENTS entries to the buffer and
+        // reads the timeout from this frame; there is no signal mask.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.set.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                EVENTS as libc::c_int,
+                &raw const timespec,
+                ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        count(result)
+    }
+
+    /// epoll_ctl(2).
+    fn control(&self, action: i32, fd: RawFd, events: i32, data: u64) -> Result<(), i32> {
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: data,
+        };
+        // SAFETY: the event is on this frame and only read.
+        let result = unsafe { libc::epoll_ctl(self.set.as_raw_fd(), action, fd, &raw mut event) };
+        count(result.into()).map(|_| ())
+    }
+}
+
+/// Milliseconds for epoll_wait(2), never fewer than asked for; what does not
+/// fit ends after 24 days and is asked for again.
+fn rounded_up(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+/// A system call's answer, or its errno.
+#[inline]
+fn count(result: libc::c_long) -> Result<usize, i32> {
+    usize::try_from(result).map_err(|_| Errno::last_raw())
+}
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,10 @@ fn work() {
         drop(pool);
         // A job that tells a result catches its own panics; this keeps the
         // count right whatever happens. The message was printed by the hook.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+            // Its destructor is foreign code too and could panic in turn.
+            std::mem::forget(payload);
+        }
         pool = self::pool();
         pool.idle += 1;
     }
@@ -187,6 +190,22 @@ mod tests {
         let (done, result) = mpsc::channel();
         run(move || done.send(()).unwrap()).unwrap();
         result.recv().unwrap();
+        while is_busy() {
+            thread::yield_now();
+        }
+        assert_eq!(idle_os_threads(), pool().os_threads);
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_does_not_either() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                std::panic::resume_unwind(Box::new("on purpose, again"));
+            }
+        }
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        run(|| std::panic::resume_unwind(Box::new(Bomb))).unwrap();
         while is_busy() {
             thread::yield_now();
         }

@@ -186,8 +186,8 @@ pub(crate) enum Operation<'a> {
         socket: Descriptor,
         into: Lent<'a>,
         flags: i32,
-        /// The socket is expected to be empty: wait before trying
-        /// (IORING_RECVSEND_POLL_FIRST, Linux 5.19).
+        /// The socket is expected to be empty: the ring waits before it tries
+        /// (IORING_RECVSEND_POLL_FIRST, Linux 5.19). A hint; epoll ignores it.
         poll_first: bool,
     },
     /// send(2); MSG_NOSIGNAL is the caller's to set.
