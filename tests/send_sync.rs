@@ -1,0 +1,99 @@
+//! Which public types may be sent and shared, beside std's.
+//!
+//! README has the same table.
+
+use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+
+use greenring::{Cancelled, net, runtime, thread};
+
+/// Whether a type implements a trait: the inherent constant hides the trait's
+/// where its bound holds.
+macro_rules! implements {
+    ($type:ty: $bound:ident) => {{
+        #[allow(dead_code)] // One of the two is hidden.
+        struct Probe<T>(PhantomData<T>);
+        #[allow(dead_code)]
+        trait No {
+            const IMPLEMENTS: bool = false;
+        }
+        impl<T> No for Probe<T> {}
+        #[allow(dead_code)]
+        impl<T: $bound> Probe<T> {
+            const IMPLEMENTS: bool = true;
+        }
+        Probe::<$type>::IMPLEMENTS
+    }};
+}
+
+/// Send, Sync, Unpin, UnwindSafe, RefUnwindSafe.
+macro_rules! traits_of {
+    ($type:ty) => {
+        [
+            implements!($type: Send),
+            implements!($type: Sync),
+            implements!($type: Unpin),
+            implements!($type: UnwindSafe),
+            implements!($type: RefUnwindSafe),
+        ]
+    };
+}
+
+#[test]
+fn the_probe_tells_both() {
+    assert_eq!(traits_of!(u8), [true; 5]);
+    assert_eq!(traits_of!(Rc<u8>), [false, false, true, true, true]);
+    assert_eq!(traits_of!(&'static mut u8), [true, true, true, false, true]);
+}
+
+#[test]
+fn all_is_as_in_std() {
+    macro_rules! as_std {
+        ($($ours:ty = $std:ty),* $(,)?) => {$(
+            assert_eq!(traits_of!($ours), traits_of!($std), "{}", stringify!($ours));
+        )*};
+    }
+    as_std! {
+        net::TcpStream = std::net::TcpStream,
+        net::TcpListener = std::net::TcpListener,
+        net::Incoming<'static> = std::net::Incoming<'static>,
+        thread::Thread = std::thread::Thread,
+        thread::ThreadId = std::thread::ThreadId,
+        thread::Builder = std::thread::Builder,
+    }
+}
+
+#[test]
+fn handles_are_as_stds_and_unwind_safe_besides() {
+    macro_rules! as_std {
+        ($($result:ty),*) => {$(
+            let ours = traits_of!(thread::JoinHandle<$result>);
+            let stds = traits_of!(std::thread::JoinHandle<$result>);
+            assert_eq!(ours[..3], stds[..3], "{}", stringify!($result));
+            assert_eq!(ours[3..], [true, true], "{}", stringify!($result));
+        )*};
+    }
+    as_std!(u8, std::cell::Cell<u8>, &'static mut u8);
+}
+
+#[test]
+fn a_handle_is_sent_only_if_its_result_can_be() {
+    // std's closures and results are always Send; ours need not be.
+    assert_eq!(
+        traits_of!(thread::JoinHandle<Rc<u8>>),
+        [false, true, true, true, true]
+    );
+    assert_eq!(
+        traits_of!(thread::JoinHandle<*mut u8>),
+        [false, true, true, true, true]
+    );
+}
+
+#[test]
+fn what_std_has_not_is_plain_data() {
+    assert_eq!(traits_of!(runtime::Builder), [true; 5]);
+    assert_eq!(traits_of!(runtime::Backend), [true; 5]);
+    assert_eq!(traits_of!(runtime::Stats), [true; 5]);
+    assert_eq!(traits_of!(Cancelled), [true; 5]);
+}
