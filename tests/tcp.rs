@@ -100,7 +100,7 @@ both_backends! {
             io::copy(&mut &server, &mut &server).unwrap()
         });
         client.write_all(b"one\ntwo\n").unwrap();
-        write!(client, "{}\n", 3).unwrap();
+        writeln!(client, "{}", 3).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let lines: Vec<_> = BufReader::new(client).lines().map(Result::unwrap).collect();
         assert_eq!(lines, ["one", "two", "3"]);

@@ -459,7 +459,7 @@ both_backends! {
         let passed = Rc::new(Cell::new(0));
         let theirs = Rc::clone(&passed);
         let handle = thread::spawn(move || {
-            for _ in 0..2 {
+            for _ in 0..3 {
                 thread::park();
                 theirs.set(theirs.get() + 1);
             }
@@ -471,8 +471,11 @@ both_backends! {
         // And while it is parked.
         handle.thread().unpark();
         handle.thread().unpark();
-        handle.join().unwrap();
+        yield_a_while();
         assert_eq!(passed.get(), 2);
+        handle.thread().unpark();
+        handle.join().unwrap();
+        assert_eq!(passed.get(), 3);
     }
 
     fn unparked_green_threads_run_in_the_order_of_the_unparks() {

@@ -257,3 +257,64 @@ pub(super) fn describe(block: &GreenThread, f: &mut fmt::Formatter<'_>) -> fmt::
     let fd = operation.descriptor().fd;
     write!(f, ": waits for {} on descriptor {fd}", operation.name())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+
+    use super::*;
+    use crate::hub::Config;
+    use crate::hub::state::ROOT;
+
+    fn completion(key: Key, result: i32) -> Completion {
+        Completion {
+            key,
+            result,
+            more: false,
+            nonempty: false,
+        }
+    }
+
+    #[test]
+    fn a_completion_with_an_old_key_is_discarded_and_what_it_brings_is_closed() {
+        let hub = Hub::start(Config::from_environment().unwrap()).unwrap();
+        let slot = &hub.table.get(ROOT).slot;
+        slot.generation.set(7);
+        slot.owed.set(1);
+        hub.in_flight.set(1);
+
+        // Of the operation before this one: a count, and a descriptor.
+        hub.complete(completion(Key::new(ROOT, 6, false), 42));
+        let (mut reader, writer) = io::pipe().unwrap();
+        hub.complete(completion(Key::new(ROOT, 6, true), writer.into_raw_fd()));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the writer is closed");
+        // A failure brings nothing.
+        hub.complete(completion(Key::new(ROOT, 6, true), -libc::ECANCELED));
+        assert_eq!(hub.counters.discarded.get(), 3);
+        assert_eq!((slot.owed.get(), hub.in_flight.get()), (1, 1));
+
+        hub.complete(completion(Key::new(ROOT, 7, false), 5));
+        assert_eq!((slot.result.get(), slot.owed.get()), (5, 0));
+        // Nothing is owed any more, so the same key is an old one now.
+        hub.complete(completion(Key::new(ROOT, 7, false), 6));
+        assert_eq!((slot.result.get(), hub.counters.discarded.get()), (5, 4));
+    }
+
+    #[test]
+    fn a_step_of_an_operation_that_goes_on_does_not_end_it() {
+        let hub = Hub::start(Config::from_environment().unwrap()).unwrap();
+        let slot = &hub.table.get(ROOT).slot;
+        slot.generation.set(1);
+        slot.owed.set(1);
+        hub.in_flight.set(1);
+        let step = Completion {
+            more: true,
+            ..completion(Key::new(ROOT, 1, false), 3)
+        };
+        hub.complete(step);
+        assert_eq!(slot.owed.get(), 1);
+        hub.complete(completion(Key::new(ROOT, 1, false), 4));
+        assert_eq!(slot.owed.get(), 0);
+    }
+}
