@@ -198,59 +198,6 @@ both_backends! {
         }
     }
 
-    fn two_that_unpark_at_the_same_time_are_both_heard() {
-        // No later mail makes up for one that was overlooked: each round needs
-        // both. Half of the time the hub is awake.
-        const ROUNDS: u64 = if cfg!(debug_assertions) { 10_000 } else { 50_000 };
-        let round = Arc::new(AtomicU64::new(0));
-        let (greens, bares): (Vec<_>, Vec<_>) = (0..2)
-            .map(|n| {
-                let heard = Arc::new(AtomicU64::new(0));
-                let theirs = Arc::clone(&heard);
-                let root = thread::current();
-                let green = thread::spawn(move || {
-                    while heard.load(Ordering::Acquire) < ROUNDS {
-                        thread::park();
-                        root.unpark();
-                    }
-                });
-                let (round, thread) = (Arc::clone(&round), green.thread().clone());
-                let count = Arc::clone(&theirs);
-                let bare = std::thread::spawn(move || {
-                    let mut rng = Rng::with_seed(n);
-                    for next in 1..=ROUNDS {
-                        while round.load(Ordering::Acquire) < next {
-                            std::thread::yield_now();
-                        }
-                        for _ in 0..rng.below(100) {
-                            std::hint::spin_loop();
-                        }
-                        theirs.store(next, Ordering::Release);
-                        thread.unpark();
-                    }
-                });
-                ((green, count), bare)
-            })
-            .unzip();
-        thread::yield_now();
-        for next in 1..=ROUNDS {
-            round.store(next, Ordering::Release);
-            while greens.iter().any(|(_, count)| count.load(Ordering::Acquire) < next) {
-                if next % 2 == 0 {
-                    thread::park();
-                } else {
-                    thread::yield_now();
-                }
-            }
-        }
-        for (green, _) in greens {
-            green.join().unwrap();
-        }
-        for bare in bares {
-            bare.join().unwrap();
-        }
-    }
-
     fn late_unparks_end_no_other_wait() {
         // An OS thread that is stopped in the middle of an unpark ends it when
         // the green thread has long been in another wait.

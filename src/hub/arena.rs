@@ -13,6 +13,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
@@ -32,20 +33,26 @@ pub enum Guard {
 impl Guard {
     /// The better kind that this kernel has; [`Guard::Protect`] when the other is not allowed.
     ///
-    /// Tries it on a scratch page (some 10 microseconds; a hub asks once, when it starts), and looks
+    /// Tries it on a scratch page (some 10 microseconds, once in a process), and looks
     /// whether the page really became inaccessible, because an emulator may answer yes to advice that
     /// it does not know.
     pub fn detect(allow_install: bool) -> Guard {
-        let page = page_size();
+        // A yes holds for the life of the process; a no may have been for want of a descriptor.
+        static WORKS: AtomicBool = AtomicBool::new(false);
         if !allow_install {
             return Guard::Protect;
         }
+        if WORKS.load(Ordering::Relaxed) {
+            return Guard::Install;
+        }
+        let page = page_size();
         let Ok(scratch) = map(page) else {
             return Guard::Protect;
         };
         let installed = install_guard(scratch, page).is_ok() && inaccessible(scratch);
         unmap(scratch, page);
         if installed {
+            WORKS.store(true, Ordering::Relaxed);
             Guard::Install
         } else {
             Guard::Protect

@@ -136,7 +136,7 @@ impl Hub {
             backend: RefCell::new(backend),
             inbox: Arc::new(Inbox::new(bell)),
             mail: RefCell::default(),
-            table: Table::new(),
+            table: Table::new()?,
             run_queue: RefCell::new(RunQueue::new()),
             timers: RefCell::new(Timers::new()),
             due: RefCell::default(),
@@ -155,7 +155,7 @@ impl Hub {
             _alternate_stack: alternate_stack,
             config,
         });
-        hub.make_room();
+        hub.make_room()?;
         Ok(hub)
     }
 
@@ -373,10 +373,11 @@ impl Hub {
 
     /// Room in the tables that are addressed by index, so that arming and
     /// making ready never allocate.
-    fn make_room(&self) {
+    fn make_room(&self) -> io::Result<()> {
         let used = self.table.used().next_power_of_two();
-        self.timers.borrow_mut().reserve(used);
-        self.run_queue.borrow_mut().reserve(used);
+        self.run_queue.borrow_mut().reserve(used)?;
+        self.timers.borrow_mut().reserve(used)?;
+        Ok(())
     }
 
     /// A failure of the backend that no retry can mend leaves nothing to do.
@@ -457,18 +458,20 @@ impl Hub {
     ) -> io::Result<()> {
         self.check_process();
         let size = stack_size.unwrap_or(self.config.stack_size);
-        let stack = self.stacks.borrow_mut().take(size)?;
-        let used = self.table.used();
-        let Some(index) = self.table.take() else {
-            self.stacks.borrow_mut().give_back(stack);
-            return Err(io::Error::new(
-                io::ErrorKind::OutOfMemory,
-                "the hub has no index left for another green thread",
-            ));
-        };
-        if self.table.used() > used {
-            self.make_room();
+        let index = self.table.take()?;
+        if index as usize >= self.timers.borrow().room()
+            && let Err(error) = self.make_room()
+        {
+            self.table.give_back(index);
+            return Err(error);
         }
+        let stack = match self.stacks.borrow_mut().take(size) {
+            Ok(stack) => stack,
+            Err(error) => {
+                self.table.give_back(index);
+                return Err(error);
+            }
+        };
         let block = self.table.get(index);
         // SAFETY: the table's blocks do not move and a block is given back
         // after its coroutine has returned; the rest is the caller's promise.

@@ -8,7 +8,7 @@
 //!
 //! Only the hub that owns the queue calls it, on its own OS thread.
 
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 
 /// The queue.
 pub(crate) struct RunQueue {
@@ -24,9 +24,9 @@ impl RunQueue {
     }
 
     /// Makes room for `capacity` green threads in all, those in the queue included.
-    pub(crate) fn reserve(&mut self, capacity: usize) {
+    pub(crate) fn reserve(&mut self, capacity: usize) -> Result<(), TryReserveError> {
         let additional = capacity.saturating_sub(self.ready.len());
-        self.ready.reserve(additional);
+        self.ready.try_reserve(additional)
     }
 
     pub(crate) fn push(&mut self, index: u32) {
@@ -55,7 +55,7 @@ mod tests {
     fn what_was_reserved_is_not_allocated_again() {
         let mut queue = RunQueue::new();
         queue.push(0);
-        queue.reserve(1000);
+        queue.reserve(1000).unwrap();
         let capacity = queue.ready.capacity();
         assert!(capacity >= 1000);
         // Half a ring further on each round, so that the pushes also wrap round its end.
@@ -100,7 +100,7 @@ mod tests {
                         let first = (!model.is_empty()).then(|| model.remove(0));
                         prop_assert_eq!(queue.pop(), first);
                     }
-                    Step::Reserve(capacity) => queue.reserve(capacity),
+                    Step::Reserve(capacity) => queue.reserve(capacity).unwrap(),
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert_eq!(queue.is_empty(), model.is_empty());

@@ -6,6 +6,7 @@
 //! made when it is first needed; finding a block is one `lzcnt` and two loads.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 
 use super::green_thread::GreenThread;
 use super::state::{ROOT, State};
@@ -28,16 +29,16 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with the root's block in use.
-    pub(super) fn new() -> Table {
+    pub(super) fn new() -> io::Result<Table> {
         let table = Table {
             chunks: [const { OnceCell::new() }; CHUNKS],
             free: RefCell::new(Vec::new()),
             used: Cell::new(0),
         };
-        let root = table.take().expect("room for the root");
+        let root = table.take()?;
         debug_assert_eq!(root, ROOT);
         table.get(ROOT).slot.state.set(State::Running);
-        table
+        Ok(table)
     }
 
     /// The block with this index, which was taken at some time.
@@ -47,21 +48,35 @@ impl Table {
         &self.chunks[chunk].get().expect("an index that was taken")[offset]
     }
 
-    /// Takes a free block; `None` when no index is left.
-    pub(super) fn take(&self) -> Option<u32> {
+    /// Takes a free block.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, also when no index is left.
+    pub(super) fn take(&self) -> io::Result<u32> {
         if let Some(index) = self.free.borrow_mut().pop() {
-            return Some(index);
+            return Ok(index);
         }
         let index = self.used.get();
         let (chunk, _) = place(index);
-        let blocks = self.chunks.get(chunk)?;
-        blocks.get_or_init(|| {
-            (0..FIRST_CHUNK << chunk)
-                .map(|_| GreenThread::free())
-                .collect()
-        });
+        let blocks = self.chunks.get(chunk).ok_or_else(|| {
+            let text = "the hub has no index left for another green thread";
+            io::Error::new(io::ErrorKind::OutOfMemory, text)
+        })?;
+        if blocks.get().is_none() {
+            let length = FIRST_CHUNK << chunk;
+            let mut made = Vec::new();
+            made.try_reserve_exact(length)?;
+            made.resize_with(length, GreenThread::free);
+            // Room for all indices, so that giving back does not allocate.
+            self.free
+                .borrow_mut()
+                .try_reserve(index as usize + length)?;
+            let is_first = blocks.set(made.into_boxed_slice()).is_ok();
+            debug_assert!(is_first);
+        }
         self.used.set(index + 1);
-        Some(index)
+        Ok(index)
     }
 
     /// Gives a block back.
@@ -112,15 +127,15 @@ mod tests {
 
     #[test]
     fn blocks_do_not_move_and_are_reused_last_first() {
-        let table = Table::new();
+        let table = Table::new().unwrap();
         let first = table.take().unwrap();
         let address: *const GreenThread = table.get(first);
         let more: Vec<u32> = (0..1000).map(|_| table.take().unwrap()).collect();
         assert!(std::ptr::eq(address, table.get(first)));
         table.give_back(more[3]);
         table.give_back(more[7]);
-        assert_eq!(table.take(), Some(more[7]));
-        assert_eq!(table.take(), Some(more[3]));
+        assert_eq!(table.take().unwrap(), more[7]);
+        assert_eq!(table.take().unwrap(), more[3]);
         assert_eq!(table.used(), 1002);
     }
 }

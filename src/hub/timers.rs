@@ -23,6 +23,8 @@
 //!
 //! Only the hub that owns the wheel calls it, on its own OS thread.
 
+use std::collections::TryReserveError;
+
 const TICK: u64 = 1 << 16;
 
 /// Bits of a tick number that one level resolves: 64 slots, one word of occupancy.
@@ -90,11 +92,18 @@ impl Timers {
     }
 
     /// Makes room for the indices below `capacity`. No other call allocates.
-    pub(crate) fn reserve(&mut self, capacity: usize) {
+    pub(crate) fn reserve(&mut self, capacity: usize) -> Result<(), TryReserveError> {
         assert!(capacity <= NONE as usize, "too many green threads");
         if capacity > self.nodes.len() {
+            self.nodes.try_reserve(capacity - self.nodes.len())?;
             self.nodes.resize(capacity, IDLE);
         }
+        Ok(())
+    }
+
+    /// Indices below this one may be armed.
+    pub(crate) fn room(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Arms a deadline. One that has passed already expires at the next [`Timers::expire`].
@@ -245,7 +254,7 @@ mod tests {
 
     fn timers(capacity: usize) -> Timers {
         let mut timers = Timers::new();
-        timers.reserve(capacity);
+        timers.reserve(capacity).unwrap();
         timers
     }
 
@@ -333,8 +342,8 @@ mod tests {
     fn reserving_keeps_what_is_armed() {
         let mut timers = timers(1);
         timers.arm(0, SECOND);
-        timers.reserve(1000);
-        timers.reserve(10);
+        timers.reserve(1000).unwrap();
+        timers.reserve(10).unwrap();
         timers.arm(999, SECOND);
         assert_eq!(expired(&mut timers, 2 * SECOND), [0, 999]);
     }
