@@ -39,11 +39,10 @@ both_backends_alone! {
     /// the file at once, and only a time limit or the hub's end ends the wait.
     fn a_close_by_number_wakes_nobody_and_harms_nobody() {
         let (stream, _peer) = pair();
-        stream.set_read_timeout(Some(Duration::from_millis(40))).unwrap();
         let fd = stream.as_raw_fd();
         let stream = unowned(stream);
         let reading = Rc::clone(&stream);
-        let reader = thread::spawn(move || (&mut &**reading).read(&mut [0; 8]).map_err(|e| e.kind()));
+        let reader = thread::spawn(move || (&mut &**reading).read(&mut [0; 8]).unwrap());
         wait_for_parked(1);
         close_raw(fd);
         for _ in 0..50 {
@@ -66,6 +65,19 @@ both_backends_alone! {
         wait_for_parked(2);
         other_peer.write_all(b"foreign").unwrap();
         assert_eq!(foreign.join().unwrap(), b"foreign");
+        assert!(!reader.is_finished());
+        // The hub ends now, with the reader where it is.
+    }
+
+    fn a_time_limit_ends_a_read_whose_descriptor_was_closed() {
+        let (stream, _peer) = pair();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let fd = stream.as_raw_fd();
+        let stream = unowned(stream);
+        let reading = Rc::clone(&stream);
+        let reader = thread::spawn(move || (&mut &**reading).read(&mut [0; 8]).map_err(|e| e.kind()));
+        thread::yield_now();
+        close_raw(fd);
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::WouldBlock));
         assert_eq!(runtime::stats().in_flight, 0);
     }

@@ -55,6 +55,16 @@ use crate::hub::{self, Record, Wait, Why};
 /// let handle = thread::spawn(move || *theirs + 1);
 /// assert_eq!(handle.join().unwrap() + *shared, 41);
 /// ```
+///
+/// Neither the closure nor its result may borrow from the spawner, which may be
+/// gone before they are:
+///
+/// ```compile_fail,E0373
+/// use greenring::thread;
+///
+/// let text = String::from("borrowed");
+/// thread::spawn(|| text.len()); // error: `move` it in instead
+/// ```
 #[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where

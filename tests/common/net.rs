@@ -82,6 +82,19 @@ pub fn poll_now(fd: &impl AsFd, events: PollFlags) -> PollFlags {
     fds[0].revents().expect("known flags")
 }
 
+/// Whether the peer's end has arrived at a socket (POLLRDHUP, which nix lacks).
+pub fn has_ended(fd: &impl AsFd) -> bool {
+    let mut asked = libc::pollfd {
+        fd: fd.as_fd().as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one entry, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    assert!(ready >= 0, "poll: {}", std::io::Error::last_os_error());
+    asked.revents & libc::POLLRDHUP != 0
+}
+
 /// Bytes that arrived at a socket and were not read (FIONREAD).
 pub fn unread(fd: &impl AsFd) -> usize {
     nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
