@@ -41,6 +41,15 @@ impl Cancelled {
     /// It looks through one `Box`, because `&payload` of a `thread::Result`'s
     /// error is a reference to the `Box` and not to what is in it; both forms
     /// work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::{Cancelled, thread};
+    ///
+    /// let payload = thread::spawn(|| panic!("on purpose")).join().unwrap_err();
+    /// assert!(!Cancelled::is(&payload) && !Cancelled::is(&*payload));
+    /// ```
     pub fn is(payload: &(dyn Any + Send)) -> bool {
         match payload.downcast_ref::<Box<dyn Any + Send>>() {
             Some(boxed) => boxed.is::<Cancelled>(),
@@ -74,8 +83,8 @@ pub(crate) fn park(wait: Wait, why: Why, deadline: Option<Instant>) -> bool {
         Wakeup::Cancelled => raise(),
         Wakeup::Stuck => panic!(
             "this wait would last for ever: nothing is ready, no operation is in flight, no \
-             deadline is set and no other OS thread exists\n{}",
-            hub::print_table()
+             deadline is set, no signal is handled and no other OS thread exists\n{}",
+            hub::print_table(why)
         ),
     }
 }

@@ -12,6 +12,11 @@
 //!
 //! The last one masks features of the kernel, so that one kernel can test what
 //! older ones do. What a [`Builder`] says beats the environment.
+//!
+//! A hub writes to stderr in these cases, and no others: a green thread panics
+//! or overflows its stack; green threads outlive the time that `run` gives them
+//! to end; a root has waited 10 seconds for nothing but another OS thread, in
+//! which case the table of its green threads is printed once.
 
 use std::fmt;
 use std::io;
@@ -48,11 +53,29 @@ pub struct Builder {
 
 impl Builder {
     /// A hub as the environment configures it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(greenring::runtime::Builder::new().run(|| 1)?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new() -> Builder {
         Builder::default()
     }
 
     /// Asks for a backend by name: that one, or an error from [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::runtime::{Backend, Builder};
+    ///
+    /// match Builder::new().backend(Backend::Uring).run(|| ()) {
+    ///     Ok(()) => println!("io_uring can be had"),
+    ///     Err(error) => println!("{error}"), // says why not
+    /// }
+    /// ```
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = Some(backend);
         self
@@ -60,6 +83,14 @@ impl Builder {
 
     /// Sets the size in bytes of the stacks of green threads that are spawned
     /// without a size of their own; 16 KiB to 1 GiB, guard page included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::runtime::Builder::new().stack_size(64 * 1024);
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn stack_size(mut self, size: usize) -> Builder {
         self.stack_size = Some(size);
         self
@@ -67,12 +98,28 @@ impl Builder {
 
     /// Sets the number of submission queue entries of the ring, 2 to 32768;
     /// the kernel rounds up to a power of two.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::runtime::Builder::new().ring_entries(1024);
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn ring_entries(mut self, entries: u32) -> Builder {
         self.ring_entries = Some(entries);
         self
     }
 
     /// Names the hub's root in the table of green threads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::runtime::Builder::new().name("front end");
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
         self
@@ -86,6 +133,16 @@ impl Builder {
     /// long as it unwinds, nobody on its OS thread can be cancelled (std counts
     /// panics per OS thread, so nobody can tell whose it is). If it is
     /// abandoned there, `std::thread::panicking` stays true on that OS thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = greenring::runtime::Builder::new().end_timeout(Duration::from_secs(1));
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn end_timeout(mut self, timeout: Duration) -> Builder {
         self.end_timeout = Some(timeout);
         self
@@ -255,6 +312,16 @@ pub fn stats() -> Stats {
 }
 
 /// A copy of a hub's counters.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::{runtime, thread};
+///
+/// let before = runtime::stats();
+/// thread::spawn(|| {}).join().unwrap();
+/// assert_eq!(runtime::stats().spawned, before.spawned + 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {

@@ -535,7 +535,7 @@ fn read_until_cancelled(stream: &TcpStream, received: &Mutex<usize>, number: usi
     let on_heap = RefCell::new(vec![CANARY; BUFFER]);
     loop {
         let position = *received.lock().unwrap();
-        let count = if number % 2 == 0 {
+        let count = if number.is_multiple_of(2) {
             read_guarded(stream, position, BUFFER).expect("no limit is set")
         } else {
             let mut buffer = on_heap.borrow_mut();

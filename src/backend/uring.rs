@@ -91,9 +91,9 @@ impl Rung {
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Rung::NoSqarray => "set up as for Linux 6.6",
-            Rung::DeferTaskrun => "set up as for Linux 6.1",
-            Rung::CoopTaskrun => "set up as for Linux 5.19",
+            Rung::NoSqarray => "the newest set-up, as since Linux 6.6",
+            Rung::DeferTaskrun => "set up as on Linux 6.1",
+            Rung::CoopTaskrun => "set up as on Linux 5.19",
         })
     }
 }

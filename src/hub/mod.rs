@@ -371,6 +371,18 @@ impl Hub {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// A free block's index, for which all tables have room.
+    fn take_index(&self) -> io::Result<u32> {
+        let index = self.table.take()?;
+        if index as usize >= self.timers.borrow().room()
+            && let Err(error) = self.make_room()
+        {
+            self.table.give_back(index);
+            return Err(error);
+        }
+        Ok(index)
+    }
+
     /// Room in the tables that are addressed by index, so that arming and
     /// making ready never allocate.
     fn make_room(&self) -> io::Result<()> {
@@ -458,17 +470,11 @@ impl Hub {
     ) -> io::Result<()> {
         self.check_process();
         let size = stack_size.unwrap_or(self.config.stack_size);
-        let index = self.table.take()?;
-        if index as usize >= self.timers.borrow().room()
-            && let Err(error) = self.make_room()
-        {
-            self.table.give_back(index);
-            return Err(error);
-        }
-        let stack = match self.stacks.borrow_mut().take(size) {
-            Ok(stack) => stack,
+        let stack = self.stacks.borrow_mut().take(size)?;
+        let index = match self.take_index() {
+            Ok(index) => index,
             Err(error) => {
-                self.table.give_back(index);
+                self.stacks.borrow_mut().give_back(stack);
                 return Err(error);
             }
         };

@@ -9,7 +9,6 @@ use super::current::{self, Context};
 use super::green_thread::GreenThread;
 use super::overflow::OverflowedStack;
 use super::perform;
-use super::record::Identity;
 use super::state::{ROOT, State, Why};
 use crate::backend::offload;
 
@@ -58,22 +57,27 @@ impl Hub {
 
     /// The table of everything that has not ended, a line each.
     pub(super) fn print_table(&self) -> String {
-        let mut table = String::new();
-        let root = (ROOT, self.table.get(ROOT));
-        for (_, block) in std::iter::once(root).chain(self.table.alive()) {
-            let root_name = self.config.name.as_deref();
-            let line = Line { block, root_name };
-            write!(table, "{line}").expect("a String takes everything");
+        self.print_table_with(self.table.get(ROOT).slot.state.get())
+    }
+
+    /// As `print_table`, for a root that was in the state given.
+    fn print_table_with(&self, root: State) -> String {
+        let os_thread = std::thread::current();
+        let name = self.config.name.as_deref().or(os_thread.name());
+        let name = name.unwrap_or("unnamed");
+        let mut table = format!("  root '{name}'{}\n", Describe(self.table.get(ROOT), root));
+        for (_, block) in self.table.alive() {
+            writeln!(table, "{}", Line(block)).expect("a String takes everything");
         }
         table
     }
 }
 
 /// Whether nobody is left who could send mail: the process has no OS thread
-/// but this one and idle ones of the offload pool.
+/// but this one and idle ones of the offload pool, and handles no signals.
 #[cold]
 fn is_alone() -> bool {
-    if offload::is_busy() {
+    if offload::is_busy() || handles_signals() {
         return false;
     }
     let Ok(os_threads) = std::fs::read_dir("/proc/self/task") else {
@@ -82,10 +86,29 @@ fn is_alone() -> bool {
     os_threads.count() == 1 + offload::idle_os_threads() && !offload::is_busy()
 }
 
-/// The table of the calling OS thread's hub, for a panic's message.
-pub(crate) fn print_table() -> String {
+/// Whether a signal handler could run that means something to the program:
+/// one for another signal than the faults that a runtime reports, and the two
+/// that glibc keeps to itself (nptl(7)). Unknown counts as yes.
+fn handles_signals() -> bool {
+    const IGNORED: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, 32, 33];
+    let ignored: u64 = IGNORED.iter().map(|signal| 1 << (signal - 1)).sum();
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            // The mask of caught signals, proc_pid_status(5).
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        })
+        .is_none_or(|caught| caught & !ignored != 0)
+}
+
+/// The table of the calling OS thread's hub, for the panic's message of a root
+/// that waited for `why`.
+pub(crate) fn print_table(why: Why) -> String {
     current::with(|context| match context {
-        Context::Hub(hub) => hub.print_table(),
+        Context::Hub(hub) => hub.print_table_with(State::Parked(why)),
         Context::Bare | Context::Ended => String::new(),
     })
 }
@@ -113,43 +136,46 @@ pub(super) fn overflowed_stack(fault_address: usize) -> Option<OverflowedStack> 
 }
 
 /// One line of the table that a user gets to see.
-struct Line<'a> {
-    block: &'a GreenThread,
-    root_name: Option<&'a str>,
-}
+struct Line<'a>(&'a GreenThread);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let identity = self.block.identity();
-        match identity {
-            None => write!(f, "  root '{}'", self.root_name.unwrap_or("unnamed"))?,
-            Some(identity) => write!(
-                f,
-                "  green thread '{}' (id {})",
-                identity.name().unwrap_or("unnamed"),
-                identity.id()
-            )?,
-        }
-        match self.block.slot.state.get() {
-            State::Free => f.write_str(": ended")?,
-            State::Ready => f.write_str(": ready")?,
-            State::Running => f.write_str(": running")?,
-            State::Parked(why) => f.write_str(match why {
-                Why::Park => ": parked until it is unparked",
-                Why::Sleep => ": sleeps",
-                Why::Join => ": waits for the end of another one",
-                Why::Offload => ": waits for a closure on an OS thread",
-                Why::HubEnd => ": waits for the end of the hub's green threads",
-            })?,
-            State::Performing => perform::describe(self.block, f)?,
-        }
-        if let Some(spawned_at) = identity.and_then(Identity::spawned_at) {
+        let slot = &self.0.slot;
+        let Some(identity) = self.0.identity() else {
+            return f.write_str("  a green thread that has ended");
+        };
+        let name = identity.name().unwrap_or("unnamed");
+        let described = Describe(self.0, slot.state.get());
+        write!(
+            f,
+            "  green thread '{name}' (id {}){described}",
+            identity.id()
+        )?;
+        if let Some(spawned_at) = identity.spawned_at() {
             write!(f, ", spawned at {spawned_at}")?;
-            let stack = self.block.slot.stack.get();
-            if let Ok(used) = stack.high_water() {
-                write!(f, ", stack used {used} of {}", stack.size())?;
-            }
         }
-        writeln!(f)
+        match slot.stack.get().high_water() {
+            Ok(used) => write!(f, ", stack used {used} of {}", slot.stack.get().size()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// What a context in this state does.
+struct Describe<'a>(&'a GreenThread, State);
+
+impl fmt::Display for Describe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.1 {
+            State::Free => ": ended",
+            State::Ready => ": ready",
+            State::Running => ": running",
+            State::Parked(Why::Park) => ": parked until it is unparked",
+            State::Parked(Why::Sleep) => ": sleeps",
+            State::Parked(Why::Join) => ": waits for the end of another one",
+            State::Parked(Why::Offload) => ": waits for a closure on an OS thread",
+            State::Parked(Why::HubEnd) => ": waits for the end of the hub's green threads",
+            State::Performing => return perform::describe(self.0, f),
+        })
     }
 }

@@ -29,9 +29,6 @@ pub(crate) struct Fd<S> {
     /// The last receive left the socket empty, so the next one waits before it
     /// tries.
     empty: AtomicBool,
-    /// The errno that ended a write which had sent something, for the next
-    /// operation; 0 is none. The kernel has told it and forgotten it.
-    deferred: AtomicI32,
     modes: Arc<Modes>,
     std: S,
 }
@@ -43,6 +40,9 @@ struct Modes {
     read_timeout: AtomicU64,
     write_timeout: AtomicU64,
     nonblocking: AtomicBool,
+    /// The errno that ended a write which had sent something, for whoever asks
+    /// next; 0 is none. The kernel has told it and forgotten it.
+    deferred: AtomicI32,
 }
 
 /// One direction of a socket, for its time limit.
@@ -77,7 +77,6 @@ impl<S: AsFd> Fd<S> {
         Fd {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             empty: AtomicBool::new(false),
-            deferred: AtomicI32::new(0),
             modes,
             std,
         }
@@ -176,11 +175,19 @@ impl<S: AsFd> Fd<S> {
     #[inline]
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         self.tell_deferred()?;
-        let sent = self.send_once(buffer, self.limit(Direction::Write))?;
-        if sent < buffer.len() && !self.is_nonblocking() {
-            return Ok(sent + self.send_rest(&buffer[sent..]));
+        let limit = self.limit(Direction::Write);
+        let begin = self.begin(limit);
+        let sent = self.send_once(buffer, limit)?;
+        if sent < buffer.len() && limit != Limit::Now {
+            return Ok(sent + self.send_rest(&buffer[sent..], begin));
         }
         Ok(sent)
+    }
+
+    /// When an operation begins, if its limit asks for that.
+    #[inline]
+    fn begin(&self, limit: Limit) -> Option<Instant> {
+        matches!(limit, Limit::Timeout(_)).then(Instant::now)
     }
 
     #[inline]
@@ -198,22 +205,30 @@ impl<S: AsFd> Fd<S> {
     /// Fails with the error that an earlier write has come across.
     #[inline]
     fn tell_deferred(&self) -> io::Result<()> {
-        if self.deferred.load(Ordering::Relaxed) == 0 {
-            return Ok(());
+        self.take_deferred().map_or(Ok(()), Err)
+    }
+
+    /// Takes the error that an earlier write has come across.
+    #[inline]
+    pub(crate) fn take_deferred(&self) -> Option<io::Error> {
+        let deferred = &self.modes.deferred;
+        if deferred.load(Ordering::Relaxed) == 0 {
+            return None;
         }
-        match self.deferred.swap(0, Ordering::Relaxed) {
-            0 => Ok(()),
-            errno => Err(io::Error::from_raw_os_error(errno)),
+        match deferred.swap(0, Ordering::Relaxed) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
         }
     }
 
-    /// Sends what an attempt has left, and says how much of it was sent.
+    /// Sends what an attempt has left of a write that began at `begin`, and
+    /// says how much of it was sent.
     #[cold]
-    fn send_rest(&self, mut rest: &[u8]) -> usize {
+    fn send_rest(&self, mut rest: &[u8], begin: Option<Instant>) -> usize {
         let length = rest.len();
-        let deadline = self
-            .timeout(Direction::Write)
-            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = begin
+            .zip(self.timeout(Direction::Write))
+            .and_then(|(begin, timeout)| begin.checked_add(timeout));
         while !rest.is_empty() {
             let limit = deadline.map_or(Limit::Forever, |deadline| {
                 Limit::Timeout(deadline.saturating_duration_since(Instant::now()))
@@ -226,7 +241,7 @@ impl<S: AsFd> Fd<S> {
                     // tells itself again.
                     match error.raw_os_error() {
                         None | Some(libc::EAGAIN | libc::EPIPE) => {}
-                        Some(errno) => self.deferred.store(errno, Ordering::Relaxed),
+                        Some(errno) => self.modes.deferred.store(errno, Ordering::Relaxed),
                     }
                     break;
                 }
@@ -266,15 +281,17 @@ impl<S: AsFd> Fd<S> {
             flags: libc::MSG_NOSIGNAL,
         };
         self.tell_deferred()?;
-        let mut sent = count(hub::perform(operation, self.limit(Direction::Write))?)?;
-        if self.is_nonblocking() {
+        let limit = self.limit(Direction::Write);
+        let begin = self.begin(limit);
+        let mut sent = count(hub::perform(operation, limit)?)?;
+        if limit == Limit::Now {
             return Ok(sent);
         }
         let mut begins_at = 0;
         for buffer in buffers {
             let ends_at = begins_at + buffer.len();
             if sent < ends_at {
-                sent += self.send_rest(&buffer[sent - begins_at..]);
+                sent += self.send_rest(&buffer[sent - begins_at..], begin);
             }
             if sent < ends_at {
                 break;

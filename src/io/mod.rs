@@ -6,8 +6,9 @@
 //!
 //! # Difference from std
 //!
-//! `stdin`, `stdout`, `stderr`, `pipe` and `copy` are std's own for now: they
-//! block the OS thread, as they do in a std program.
+//! `stdin`, `stdout`, `stderr` and `pipe` are std's own for now: they block the
+//! OS thread, as they do in a std program. `copy` waits as its reader and its
+//! writer do.
 
 pub(crate) mod fd;
 

@@ -30,6 +30,12 @@
 //!   not stop the hub.
 //! - Time limits and non-blocking mode are read from a socket once, when it
 //!   becomes greenring's. See [`TcpStream`] and [`TcpListener`].
+//! - A signal does not end a wait: no call fails with `Interrupted`.
+//!
+//! # Panics
+//!
+//! The first operation on an OS thread starts its hub, and panics if the
+//! environment asks for what cannot be had; see [`runtime`](crate::runtime).
 
 mod address;
 mod listener;

@@ -51,6 +51,11 @@ use crate::io::fd::{Direction, Fd};
 /// [`read_timeout`](TcpStream::read_timeout) and
 /// [`write_timeout`](TcpStream::write_timeout), which read them again.
 ///
+/// An error that cuts a write short (a reset, when part of the buffer was sent
+/// already) is told to the next operation on the stream or a clone, or by
+/// [`take_error`](TcpStream::take_error), as in std; but it does not go with the
+/// stream when it is converted.
+///
 /// # Examples
 ///
 /// ```
@@ -455,12 +460,15 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.0.std().take_error()
+        match self.0.take_deferred() {
+            Some(error) => Ok(Some(error)),
+            None => self.0.std().take_error(),
+        }
     }
 
     /// Sets whether calls fail with `WouldBlock` instead of waiting.
     ///
-    /// The mode is the socket's: clones share it. O_NONBLOCK, fcntl(2).
+    /// The mode is the socket's: clones share it. FIONBIO, ioctl(2).
     ///
     /// # Errors
     ///

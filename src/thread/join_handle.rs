@@ -221,6 +221,8 @@ impl<T> JoinHandle<T> {
 
     /// Whether the green thread has ended, so that [`join`](Self::join) does not wait.
     ///
+    /// Asking lets nobody run: a loop that does nothing else never ends.
+    ///
     /// # Examples
     ///
     /// ```
@@ -246,6 +248,7 @@ impl<T> JoinHandle<T> {
     /// handle.thread().unpark();
     /// handle.join().unwrap();
     /// ```
+    #[must_use]
     pub fn thread(&self) -> &Thread {
         &self.thread
     }

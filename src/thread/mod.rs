@@ -6,18 +6,23 @@
 //! thread-locals work as in single-threaded code.
 //!
 //! Green threads start in the order in which they were spawned, not before
-//! their spawner waits or yields, and run one at a time. Anything here may also
-//! be called on an OS thread without a hub, where it does what std does.
+//! their spawner waits or yields, and run one at a time. Everything but spawning
+//! may also be done on an OS thread without a hub, where it does what std does.
 //!
 //! # Difference from std
 //!
 //! - The closure and its result need not be `Send`.
 //! - Green threads end with their OS thread: whatever is still going on when
-//!   it ends is abandoned. Join what must be finished.
+//!   it ends is abandoned, and the destructors of its frames do not run. Join
+//!   what must be finished.
 //! - The stack is 256 KiB (std: 2 MiB), or what [`Builder::stack_size`] or
-//!   `GREENRING_STACK_SIZE` says.
-//! - A loop that waits for a flag without calling anything here never lets the
-//!   others run: call [`yield_now`] in it, or better [`park`].
+//!   `GREENRING_STACK_SIZE` says; `RUST_MIN_STACK` is not looked at.
+//! - A loop that waits for a flag lets nobody else run unless it calls something
+//!   that waits, or [`yield_now`]; `is_finished`, `current` and `unpark` do not.
+//! - The first spawn puts a hook of its own before the process's panic hook,
+//!   which says which green thread panics and where it was spawned. std knows
+//!   the OS thread only: its own message, and `std::thread::current()`, name
+//!   that one.
 
 mod builder;
 mod join_handle;
@@ -87,6 +92,7 @@ where
 /// let id = handle.thread().id();
 /// assert_eq!(handle.join().unwrap(), id);
 /// ```
+#[must_use]
 pub fn current() -> Thread {
     Thread(hub::current())
 }
@@ -133,6 +139,8 @@ pub fn sleep(dur: Duration) {
 
 /// Waits until `deadline` has passed; the others go on.
 ///
+/// (In std of Rust 1.95 it is not stable yet.)
+///
 /// # Examples
 ///
 /// ```
@@ -147,16 +155,24 @@ pub fn sleep_until(deadline: Instant) {
     sleep_to(Some(deadline));
 }
 
-/// `None` is a deadline too far away to be expressed.
+/// `None` is a deadline too far away to be expressed; a century is as good.
 fn sleep_to(deadline: Option<Instant>) {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let deadline = deadline.unwrap_or_else(|| Instant::now() + CENTURY);
     // Nobody has an unparker for this wait.
-    cancel::park(Wait::begin(), Why::Sleep, deadline);
+    cancel::park(Wait::begin(), Why::Sleep, Some(deadline));
 }
 
 /// Waits until the caller's token is available, and takes it.
 ///
 /// [`Thread::unpark`] makes it available, also beforehand. As in std the call
 /// may return without reason: wait for a condition in a loop.
+///
+/// # Panics
+///
+/// On the root of a hub, if nothing could ever unpark it: nothing is ready, no
+/// operation is in flight, no deadline is set, no signal is handled and the
+/// process has no other OS thread. The message lists the hub's green threads.
 ///
 /// # Examples
 ///
@@ -172,6 +188,10 @@ pub fn park() {
 }
 
 /// As [`park`], for at most `dur`.
+///
+/// # Panics
+///
+/// As [`park`], if `dur` is too long to be expressed as a deadline.
 ///
 /// # Examples
 ///
@@ -261,6 +281,7 @@ impl Thread {
     ///
     /// assert_eq!(thread::current().id(), thread::current().id());
     /// ```
+    #[must_use]
     pub fn id(&self) -> ThreadId {
         ThreadId(self.0.identity().id())
     }
@@ -275,6 +296,7 @@ impl Thread {
     /// let unnamed = thread::spawn(|| {});
     /// assert_eq!(unnamed.thread().name(), None);
     /// ```
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.identity().name()
     }

@@ -1,0 +1,6 @@
+//! Extensions for Unix, as in `std::os::unix`.
+//!
+//! `JoinHandleExt` is missing: a green thread has no pthread of its own.
+
+#[doc(no_inline)]
+pub use std::os::unix::io;
