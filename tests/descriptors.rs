@@ -298,7 +298,7 @@ both_backends_alone! {
         let parked: [Writing; 2] = [
             |stream| stream.write_all(&vec![1; 12 << 20]).map(|()| 0),
             |stream| loop {
-                stream.write_vectored(&[IoSlice::new(&vec![1; 12 << 20]), IoSlice::new(b"y")])?;
+                let _ = stream.write_vectored(&[IoSlice::new(&vec![1; 12 << 20]), IoSlice::new(b"y")])?;
             },
         ];
         for write in parked {
