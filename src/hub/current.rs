@@ -3,15 +3,17 @@
 //! Green threads never move to another OS thread, so what is read here stays
 //! true across every suspension.
 
-#![allow(unsafe_code)] // Follows the pointer to the current hub.
+#![allow(unsafe_code)] // Follows the pointer to the current hub; owns hubs by pointer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+#[cfg(target_env = "gnu")]
+use std::ffi::c_void;
 use std::io;
 use std::ptr;
 
-use super::Hub;
 use super::config::Config;
 use super::state::ROOT;
+use super::{AbortOnUnwind, Hub};
 use crate::backend;
 
 thread_local! {
@@ -20,9 +22,12 @@ thread_local! {
     static CURRENT: Cell<*const Hub> = const { Cell::new(ptr::null()) };
     /// Whether this OS thread's hub has ended for good.
     static ENDED: Cell<bool> = const { Cell::new(false) };
-    /// Owns the hub that was started without being asked for; its destructor
-    /// ends it.
-    static IMPLICIT: RefCell<Implicit> = const { RefCell::new(Implicit(None)) };
+    /// The hub that was started without being asked for, if there is one.
+    static IMPLICIT: Cell<*mut Hub> = const { Cell::new(ptr::null_mut()) };
+    /// Ends the OS thread's hub where nothing else does it earlier.
+    static LAST_GUARD: LastGuard = const { LastGuard };
+    /// Whether the guards of this OS thread were set.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the caller runs on.
@@ -73,15 +78,13 @@ fn start_implicit() -> io::Result<()> {
     let started = Config::from_environment().and_then(Hub::start);
     match started {
         Ok(hub) => {
-            let pointer: *const Hub = &*hub;
-            // Past the destruction of thread-locals there is nobody left to
-            // end a hub: the OS thread works as one whose hub has ended.
-            if IMPLICIT
-                .try_with(|implicit| implicit.borrow_mut().0 = Some(hub))
-                .is_ok()
-            {
-                CURRENT.set(pointer);
+            if guard_end() {
+                let hub = Box::into_raw(hub);
+                IMPLICIT.set(hub);
+                CURRENT.set(hub);
             } else {
+                // Nobody is left to end a hub: the OS thread works as one whose
+                // hub has ended.
                 ENDED.set(true);
             }
             Ok(())
@@ -91,23 +94,77 @@ fn start_implicit() -> io::Result<()> {
     }
 }
 
-/// The implicit hub of an OS thread.
-struct Implicit(Option<Box<Hub>>);
+// ----- the end of the OS thread -------------------------------------------
 
-impl Drop for Implicit {
-    /// Runs among the destructors of the OS thread's thread-locals.
-    fn drop(&mut self) {
-        ENDED.set(true);
-        let Some(hub) = self.0.take() else { return };
-        // On a green thread's stack, as when it called `exit`, the loop cannot
-        // run; and behind the process's main OS thread the kernel clears up
-        // everything.
-        if hub.current.get() != ROOT || is_main_os_thread() {
-            std::mem::forget(hub);
-            CURRENT.set(ptr::null());
-            return;
+/// Sees to it that the hub of this OS thread ends before any of its
+/// thread-locals is destroyed; false if it is too late for that.
+///
+/// A destructor that waits would otherwise turn the loop, and green threads
+/// would go on that hold references to thread-locals which are gone. std runs
+/// its destructors in one go, from a function that it gave to glibc when the
+/// first of them was registered. glibc calls the last function first, and ours
+/// comes later.
+fn guard_end() -> bool {
+    if GUARDED.get() {
+        return true;
+    }
+    if LAST_GUARD.try_with(|_| ()).is_err() {
+        return false;
+    }
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            static __dso_handle: u8;
+            fn __cxa_thread_atexit_impl(
+                function: unsafe extern "C" fn(*mut c_void),
+                argument: *mut c_void,
+                dso: *mut c_void,
+            ) -> libc::c_int;
         }
-        retire(hub);
+        unsafe extern "C" fn end(_: *mut c_void) {
+            end_with_os_thread();
+        }
+        // SAFETY: the function may be called with any argument, and the handle
+        // is that of the object it is in, which glibc keeps loaded until then.
+        // A failure, for want of memory, leaves it to the last guard.
+        unsafe {
+            let dso = (&raw const __dso_handle).cast_mut().cast();
+            __cxa_thread_atexit_impl(end, ptr::null_mut(), dso);
+        }
+    }
+    GUARDED.set(true);
+    true
+}
+
+/// A thread-local destructor that ends the hub.
+struct LastGuard;
+
+impl Drop for LastGuard {
+    fn drop(&mut self) {
+        end_with_os_thread();
+    }
+}
+
+/// Ends whatever hub the OS thread has, because the OS thread ends, or the
+/// process by `exit`.
+fn end_with_os_thread() {
+    ENDED.set(true);
+    let current = CURRENT.replace(ptr::null());
+    let implicit = IMPLICIT.replace(ptr::null_mut());
+    if current.is_null() {
+        return;
+    }
+    // SAFETY: as in `with`.
+    let hub = unsafe { &*current };
+    // On a green thread's stack, as when it called `exit`, or below a body of
+    // `Builder::run`, the hub's frames are still there; and behind the
+    // process's main OS thread the kernel clears up everything.
+    if ptr::eq(current, implicit) && hub.current.get() == ROOT && !is_main_os_thread() {
+        CURRENT.set(current);
+        // SAFETY: it was the implicit hub, made by `start_implicit`.
+        unsafe { retire(implicit) };
+    } else {
+        hub.give_up();
     }
 }
 
@@ -140,23 +197,29 @@ pub(super) fn install<R>(
         )),
         Context::Hub(_) => Ok(()),
     })?;
-    let Ok(idle) = IMPLICIT.try_with(|implicit| implicit.borrow_mut().0.take()) else {
-        return Err(io::Error::other(
-            "this OS thread ends: it cannot run another hub",
-        ));
-    };
-    if idle.is_none() && !CURRENT.get().is_null() {
+    let idle = IMPLICIT.replace(ptr::null_mut());
+    if !idle.is_null() {
+        // SAFETY: it was the implicit hub, made by `start_implicit`.
+        unsafe { retire(idle) };
+    } else if !CURRENT.get().is_null() {
         return Err(io::Error::other(
             "this OS thread's hub runs already: hubs do not nest",
         ));
     }
-    if let Some(idle) = idle {
-        retire(idle);
-    }
     let hub = make()?;
-    CURRENT.set(&*hub);
-    let result = run(&hub);
-    retire(hub);
+    if !guard_end() {
+        return Err(io::Error::other(
+            "this OS thread ends: it cannot run another hub",
+        ));
+    }
+    let hub = Box::into_raw(hub);
+    CURRENT.set(hub);
+    let guard = AbortOnUnwind("a panic at the end of a hub");
+    // SAFETY: made above, and ended below.
+    let result = run(unsafe { &*hub });
+    // SAFETY: made above.
+    unsafe { retire(hub) };
+    std::mem::forget(guard);
     Ok(result)
 }
 
@@ -166,15 +229,23 @@ pub(super) fn install<R>(
 /// descriptors stay open: the kernel's side is the parent's, and the ring's
 /// memory is not there (MADV_DONTFORK), so unmapping it could hit another
 /// mapping.
-fn retire(hub: Box<Hub>) {
-    if hub.is_forked_child() {
-        CURRENT.set(ptr::null());
-        std::mem::forget(hub);
-        return;
+///
+/// # Safety
+///
+/// `hub` came from `Box::into_raw`, and nothing refers to it but `CURRENT`.
+unsafe fn retire(hub: *mut Hub) {
+    {
+        // SAFETY: the caller's promise.
+        let hub = unsafe { &*hub };
+        if hub.is_forked_child() {
+            CURRENT.set(ptr::null());
+            return;
+        }
+        hub.abandon();
     }
-    hub.abandon();
     CURRENT.set(ptr::null());
-    drop(hub);
+    // SAFETY: the caller's promise.
+    drop(unsafe { Box::from_raw(hub) });
 }
 
 /// Whether the caller runs on a green thread.

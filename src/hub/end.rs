@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::Hub;
 use super::config::Config;
 use super::current;
+use super::report::say;
 use super::state::{Ending, State, Wakeup, Why};
 
 /// Runs `body` on the root of a hub of its own, then ends that hub.
@@ -52,13 +53,13 @@ impl Hub {
                 let wait = self.begin_wait();
                 // Out of time, or stuck in destructors that wait for each other.
                 if self.park(wait, Why::HubEnd, deadline) != Wakeup::Unparked {
-                    eprintln!(
+                    say(&format!(
                         "greenring: the hub ends, but {} green threads have not ended within {:?} \
                          of their cancellation and are abandoned:\n{}",
                         self.live.get(),
                         self.config.end_timeout,
                         self.print_table()
-                    );
+                    ));
                     break;
                 }
             }
@@ -86,6 +87,15 @@ impl Hub {
             self.kernel(waited);
             self.expire(Instant::now());
         }
+        for (_, block) in self.table.alive() {
+            self.release_untaken(block);
+        }
+        self.give_up();
+    }
+
+    /// Tells everybody who waits for a green thread of this hub that it will
+    /// not end. Touches nothing of the kernel's.
+    pub(super) fn give_up(&self) {
         self.inbox.close();
         for (_, block) in self.table.alive() {
             block.abandon();

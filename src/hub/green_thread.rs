@@ -48,6 +48,9 @@ pub(super) struct Slot {
     pub(super) notified: Cell<bool>,
     /// An interrupt is pending. It stays until the green thread ends.
     pub(super) interrupted: Cell<bool>,
+    /// Nobody on the OS thread was unwinding when it was last suspended, so it
+    /// does not unwind while it is.
+    pub(super) calm: Cell<bool>,
     /// Depth of shields: interrupts are not delivered above 0.
     pub(super) shields: Cell<u32>,
     /// Names the latest wait; never goes back, so a stale unparker is noticed
@@ -98,6 +101,7 @@ impl GreenThread {
                 wakeup: Cell::new(Wakeup::Unparked),
                 notified: Cell::new(false),
                 interrupted: Cell::new(false),
+                calm: Cell::new(true),
                 shields: Cell::new(0),
                 wait: Cell::new(0),
                 yielder: Cell::new(ptr::null()),
@@ -125,6 +129,7 @@ impl GreenThread {
         self.slot.state.set(State::Ready);
         self.slot.notified.set(false);
         self.slot.interrupted.set(false);
+        self.slot.calm.set(true);
         self.slot.shields.set(0);
         self.slot.stack.set(stack.bounds());
         self.record.set(Some(record));

@@ -13,40 +13,41 @@ use super::state::{Ending, State, Wakeup};
 
 impl Hub {
     /// Whether an interrupt is to be delivered to the running context.
-    #[inline]
-    pub(super) fn is_interruptible(&self, block: &GreenThread) -> bool {
-        block.slot.interrupted.get() && block.slot.shields.get() == 0 && !self.somebody_unwinds()
-    }
-
-    /// Interrupts a green thread: at its present wait, or at its next.
-    pub(super) fn interrupt(&self, index: u32, block: &GreenThread) {
-        block.slot.interrupted.set(true);
-        if block.slot.shields.get() > 0 || self.somebody_unwinds() {
-            return;
-        }
-        match block.slot.state.get() {
-            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
-            State::Performing if block.slot.ending.get() == Ending::None => {
-                self.end_operation(index, block, Ending::Interrupted);
-            }
-            State::Performing | State::Free | State::Ready | State::Running => {}
-        }
-    }
-
-    /// Whether any context of this OS thread is in the middle of unwinding, in
-    /// which case all are shielded.
     ///
     /// std counts panics per OS thread. A green thread that parks in a `Drop`
     /// while it unwinds makes its siblings see `panicking()`, and nobody can
     /// tell whose panic it is: an interrupt that unwound the wrong one would
-    /// abort the process.
+    /// abort the process. So while anybody unwinds, what runs is shielded.
     #[inline]
-    fn somebody_unwinds(&self) -> bool {
+    pub(super) fn is_interruptible(&self, block: &GreenThread) -> bool {
+        if !block.slot.interrupted.get() || block.slot.shields.get() > 0 {
+            return false;
+        }
         let unwinds = std::thread::panicking();
         if unwinds {
             self.deferred.set(true);
         }
-        unwinds
+        !unwinds
+    }
+
+    /// Interrupts a green thread: at its present wait, or at its next.
+    ///
+    /// One that was suspended while nobody unwound does not unwind itself,
+    /// whoever does now.
+    pub(super) fn interrupt(&self, index: u32, block: &GreenThread) {
+        let slot = &block.slot;
+        slot.interrupted.set(true);
+        if slot.shields.get() > 0 {
+            return;
+        }
+        match slot.state.get() {
+            State::Parked(_) | State::Performing if !slot.calm.get() => self.deferred.set(true),
+            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
+            State::Performing if slot.ending.get() == Ending::None => {
+                self.end_operation(index, block, Ending::Interrupted);
+            }
+            State::Performing | State::Free | State::Ready | State::Running => {}
+        }
     }
 
     /// Delivers the interrupts that were held back while somebody unwound.
@@ -54,6 +55,8 @@ impl Hub {
     fn deliver_deferred(&self) {
         for (index, block) in self.table.alive() {
             if block.slot.interrupted.get() {
+                // Nobody unwinds any more.
+                block.slot.calm.set(true);
                 self.interrupt(index, block);
             }
         }

@@ -51,9 +51,9 @@ pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
 pub(crate) use record::{Identity, Record, current};
 use report::Silence;
-pub(crate) use report::print_table;
+pub(crate) use report::{print_table, say};
 use run_queue::RunQueue;
-use stack::{Guard, Stacks};
+use stack::{Guard, Stack, Stacks};
 use state::{Ending, ROOT, State};
 pub(crate) use state::{Wakeup, Why};
 use table::Table;
@@ -108,12 +108,20 @@ pub(crate) struct Hub {
     _alternate_stack: overflow::AlternateStack,
 }
 
+/// What a forked child is told.
+macro_rules! forked_child {
+    () => {
+        "greenring cannot be used in a forked child: the hub's kernel side belongs to the parent; \
+         start programs with std::process::Command instead"
+    };
+}
+
 /// Ends the process with a sentence if it is dropped, that is, on a panic.
 struct AbortOnUnwind(&'static str);
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        eprintln!("greenring: fatal: {}", self.0);
+        report::say(&format!("greenring: fatal: {}", self.0));
         std::process::abort();
     }
 }
@@ -211,6 +219,11 @@ impl Hub {
     fn collect(&self) {
         self.budget.set(BUDGET);
         count(&self.counters.turns);
+        if self.is_forked_child() {
+            // On the loop nobody is there to be told by a panic.
+            report::say(concat!("greenring: fatal: ", forked_child!()));
+            std::process::abort();
+        }
         self.deliver_if_deferred();
         if self.run_queue.borrow().is_empty() {
             self.sleep();
@@ -315,6 +328,7 @@ impl Hub {
     #[inline]
     fn switch_away(&self, block: &GreenThread) {
         debug_assert_ne!(block.slot.state.get(), State::Running);
+        block.slot.calm.set(!std::thread::panicking());
         let index = self.current.get();
         if index == ROOT {
             self.run_until_root_is_ready();
@@ -421,10 +435,7 @@ impl Hub {
 #[cold]
 #[inline(never)]
 fn refuse_forked_child() -> ! {
-    panic!(
-        "greenring cannot be used in a forked child: the hub's kernel side belongs to the \
-         parent; start programs with std::process::Command instead"
-    );
+    panic!(forked_child!());
 }
 
 // ----- the verbs -----------------------------------------------------------
@@ -442,42 +453,60 @@ fn refuse_forked_child() -> ! {
 /// # Errors
 ///
 /// No stack, no index or no hub can be had; the OS thread is past its hub's end.
+/// The body comes back with the error, so that it is not dropped in here.
 #[allow(unsafe_code)] // Passes the callee's contract on.
 pub(crate) unsafe fn spawn<F: FnOnce()>(
     record: NonNull<dyn Record>,
     stack_size: Option<usize>,
     body: F,
-) -> io::Result<()> {
-    current::with_started(|context| match context {
-        // SAFETY: the caller's promises.
-        current::Context::Hub(hub) => unsafe { hub.spawn(record, stack_size, body) },
+) -> Result<(), (io::Error, F)> {
+    let prepared = current::with_started(|context| match context {
+        current::Context::Hub(hub) => hub.prepare(stack_size),
         current::Context::Bare | current::Context::Ended => Err(io::Error::other(
             "this OS thread ends: it cannot spawn green threads any more",
         )),
-    })?
+    });
+    match prepared.flatten() {
+        Ok((stack, index)) => {
+            current::with(|context| {
+                let current::Context::Hub(hub) = context else {
+                    unreachable!("the hub that has prepared it is there");
+                };
+                // SAFETY: the caller's promises.
+                unsafe { hub.spawn(stack, index, record, body) }
+            });
+            Ok(())
+        }
+        Err(error) => Err((error, body)),
+    }
 }
 
 impl Hub {
+    /// A stack and a block for a green thread.
+    fn prepare(&self, stack_size: Option<usize>) -> io::Result<(Stack, u32)> {
+        self.check_process();
+        let size = stack_size.unwrap_or(self.config.stack_size);
+        let stack = self.stacks.borrow_mut().take(size)?;
+        match self.take_index() {
+            Ok(index) => Ok((stack, index)),
+            Err(error) => {
+                self.stacks.borrow_mut().give_back(stack);
+                Err(error)
+            }
+        }
+    }
+
     /// # Safety
     ///
     /// The contract of the verb.
     #[allow(unsafe_code)] // Starts a coroutine in a free block.
     unsafe fn spawn<F: FnOnce()>(
         &self,
+        stack: Stack,
+        index: u32,
         record: NonNull<dyn Record>,
-        stack_size: Option<usize>,
         body: F,
-    ) -> io::Result<()> {
-        self.check_process();
-        let size = stack_size.unwrap_or(self.config.stack_size);
-        let stack = self.stacks.borrow_mut().take(size)?;
-        let index = match self.take_index() {
-            Ok(index) => index,
-            Err(error) => {
-                self.stacks.borrow_mut().give_back(stack);
-                return Err(error);
-            }
-        };
+    ) {
         let block = self.table.get(index);
         // SAFETY: the table's blocks do not move and a block is given back
         // after its coroutine has returned; the rest is the caller's promise.
@@ -490,7 +519,6 @@ impl Hub {
         counters
             .most_live
             .set(counters.most_live.get().max(self.live.get()));
-        Ok(())
     }
 }
 

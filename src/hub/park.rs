@@ -175,32 +175,26 @@ impl Hub {
             wait,
             "waits of one context do not overlap"
         );
-        loop {
-            if block.slot.notified.get() {
-                return Wakeup::Unparked;
-            }
-            if self.is_interruptible(block) {
-                // One turn of the others first, so that a green thread that
-                // swallows its interrupts cannot keep the hub to itself.
-                self.yield_now();
-                return Wakeup::Cancelled;
-            }
-            if let Some(deadline) = deadline {
-                self.timers
-                    .borrow_mut()
-                    .arm(index, self.nanoseconds(deadline));
-            }
-            block.slot.state.set(State::Parked(why));
-            self.switch_away(block);
-            if deadline.is_some() {
-                self.timers.borrow_mut().cancel(index);
-            }
-            match block.slot.wakeup.get() {
-                // Somebody began to unwind after the interrupt was delivered.
-                Wakeup::Cancelled if !self.is_interruptible(block) => {}
-                wakeup => return wakeup,
-            }
+        if block.slot.notified.get() {
+            return Wakeup::Unparked;
         }
+        if self.is_interruptible(block) {
+            // One turn of the others first, so that a green thread that
+            // swallows its interrupts cannot keep the hub to itself.
+            self.yield_now();
+            return Wakeup::Cancelled;
+        }
+        if let Some(deadline) = deadline {
+            self.timers
+                .borrow_mut()
+                .arm(index, self.nanoseconds(deadline));
+        }
+        block.slot.state.set(State::Parked(why));
+        self.switch_away(block);
+        if deadline.is_some() {
+            self.timers.borrow_mut().cancel(index);
+        }
+        block.slot.wakeup.get()
     }
 
     /// Ends the wait of a context of this hub, from the hub's OS thread.

@@ -236,6 +236,20 @@ impl Hub {
         }
     }
 
+    /// Releases what an operation has handed over to a green thread that will
+    /// not run again to take it.
+    pub(super) fn release_untaken(&self, block: &GreenThread) {
+        let slot = &block.slot;
+        let operation = slot.operation.get();
+        if operation.is_null() || slot.state.get() != State::Ready || slot.result.get() < 0 {
+            return;
+        }
+        // SAFETY: not null only while the frame of `wait_for_completion` stays.
+        if unsafe { &*operation }.returns_descriptor() {
+            backend::close(slot.result.get());
+        }
+    }
+
     /// Releases what a completion hands over when nobody is left to take it.
     #[cold]
     fn discard(&self, completion: Completion) {

@@ -2,6 +2,7 @@
 //! and who has run out of stack.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use super::Hub;
@@ -37,7 +38,8 @@ impl Hub {
             self.silent_since.set(Some(Instant::now()));
             return Silence::Listen(Some(FIRST_MOMENT));
         };
-        if is_alone() {
+        // The mail last: who sent it may have ended since.
+        if is_alone() && !self.inbox.has_mail() {
             return Silence::Stuck;
         }
         if self.reported.get() {
@@ -46,11 +48,11 @@ impl Hub {
         let left = LONG_SILENCE.saturating_sub(since.elapsed());
         if left.is_zero() {
             self.reported.set(true);
-            eprintln!(
+            say(&format!(
                 "greenring: for {LONG_SILENCE:?} nothing in this hub could go on; it waits for \
                  another OS thread:\n{}",
                 self.print_table()
-            );
+            ));
         }
         Silence::Listen(Some(left.max(FIRST_MOMENT)))
     }
@@ -71,6 +73,11 @@ impl Hub {
         }
         table
     }
+}
+
+/// Writes a line to stderr; that it cannot be written must not end anything.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whether nobody is left who could send mail: the process has no OS thread

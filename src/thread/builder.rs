@@ -161,15 +161,23 @@ impl Builder {
             unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
         let pointer = NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
         let body = move || {
-            packet.finish(run(f));
+            let result = run(f);
+            // A result that nobody fetches is dropped here, and may wait.
+            hub::shielded(|| packet.finish(result));
             // The count of the record that the hub relies on ends here, when
             // nothing of the user's is left to run.
             drop(packet);
         };
         // SAFETY: the body holds a count of the record until its end and does
         // not unwind; the caller answers for what it borrows.
-        unsafe { hub::spawn(pointer, self.stack_size, body)? };
-        Ok(JoinHandle::new(Thread(record)))
+        match unsafe { hub::spawn(pointer, self.stack_size, body) } {
+            Ok(()) => Ok(JoinHandle::new(Thread(record))),
+            Err((error, body)) => {
+                // Dropped here, where its destructors may use the hub.
+                drop(body);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -201,8 +209,12 @@ fn install_panic_hook() {
                 let identity = record.identity();
                 let name = identity.name().unwrap_or("unnamed");
                 match identity.spawned_at() {
-                    Some(site) => eprintln!("green thread '{name}', spawned at {site}, panics:"),
-                    None => eprintln!("green thread '{name}' panics:"),
+                    Some(site) => {
+                        hub::say(&format!(
+                            "green thread '{name}', spawned at {site}, panics:"
+                        ));
+                    }
+                    None => hub::say(&format!("green thread '{name}' panics:")),
                 }
             }
             previous(info);
