@@ -5,10 +5,12 @@
 //! [`perform_blocking`] is for an OS thread that has no hub any more. EINTR is
 //! retried here and nowhere else.
 //!
-//! Sockets are left as they are: receives and sends carry MSG_DONTWAIT,
-//! listeners are expected to carry O_NONBLOCK already, and a connect(2), which
-//! knows no such flag, sets O_NONBLOCK only around the call itself. So a
-//! connect that is given up half-way leaves no trace in the socket's flags.
+//! Sockets are left as they are: receives and sends carry MSG_DONTWAIT, and a
+//! connect(2), which knows no such flag, sets O_NONBLOCK only around the call
+//! itself. So a connect that is given up half-way leaves no trace in the
+//! socket's flags. An accept4(2) knows no such flag either, but others may be
+//! accepting from the same listener at the same time: it sets O_NONBLOCK and
+//! leaves it to the net floor to take it away.
 
 #![allow(unsafe_code)] // System calls on lent memory.
 
@@ -166,6 +168,16 @@ fn call(operation: &Operation<'_>) -> i32 {
             unsafe { libc::sendmsg(socket.fd, message.pointer(), flags | libc::MSG_DONTWAIT) },
         ),
         Operation::Accept { socket, peer } => {
+            let flags = flags(socket.fd);
+            if flags < 0 {
+                return flags;
+            }
+            if flags & libc::O_NONBLOCK == 0 {
+                let result = set_flags(socket.fd, flags | libc::O_NONBLOCK);
+                if result < 0 {
+                    return result;
+                }
+            }
             let (storage, length) = peer.parts();
             // SAFETY: `peer` borrows both for writing, and the length says how
             // much room the storage has.
@@ -179,8 +191,7 @@ fn call(operation: &Operation<'_>) -> i32 {
 
 /// connect(2) with O_NONBLOCK, and the flags as they were afterwards.
 fn connect(fd: RawFd, address: &SocketName) -> i32 {
-    // SAFETY: F_GETFL takes no argument and touches no memory.
-    let flags = answer(unsafe { libc::fcntl(fd, libc::F_GETFL) } as isize);
+    let flags = flags(fd);
     if flags < 0 {
         return flags;
     }
@@ -206,6 +217,11 @@ fn connect(fd: RawFd, address: &SocketName) -> i32 {
         libc::EINPROGRESS | libc::EALREADY => -libc::EAGAIN,
         _ => result,
     }
+}
+
+fn flags(fd: RawFd) -> i32 {
+    // SAFETY: F_GETFL takes no argument and touches no memory.
+    answer(unsafe { libc::fcntl(fd, libc::F_GETFL) } as isize)
 }
 
 fn set_flags(fd: RawFd, flags: i32) -> i32 {
@@ -595,8 +611,8 @@ pub(super) mod tests {
                 peer: LentName::from(&mut peer),
             };
             for _ in 0..=crowd.len() {
-                // This listener blocks: somebody is or will be there to accept.
-                close(attempt(&accept));
+                // Somebody is or will be there to accept.
+                close(perform_blocking(&accept, None).expect("there is no limit"));
             }
             assert_eq!(waits.join().unwrap(), Some(0));
         });

@@ -6,8 +6,6 @@
 #![allow(unsafe_code)] // Follows the pointer to the current hub; owns hubs by pointer.
 
 use std::cell::Cell;
-#[cfg(target_env = "gnu")]
-use std::ffi::c_void;
 use std::io;
 use std::ptr;
 
@@ -24,10 +22,8 @@ thread_local! {
     static ENDED: Cell<bool> = const { Cell::new(false) };
     /// The hub that was started without being asked for, if there is one.
     static IMPLICIT: Cell<*mut Hub> = const { Cell::new(ptr::null_mut()) };
-    /// Ends the OS thread's hub where nothing else does it earlier.
+    /// Ends the OS thread's hub by its destructor.
     static LAST_GUARD: LastGuard = const { LastGuard };
-    /// Whether the guards of this OS thread were set.
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the caller runs on.
@@ -96,44 +92,15 @@ fn start_implicit() -> io::Result<()> {
 
 // ----- the end of the OS thread -------------------------------------------
 
-/// Sees to it that the hub of this OS thread ends before any of its
-/// thread-locals is destroyed; false if it is too late for that.
+/// Sees to it that the hub of this OS thread ends with it; false if it is too
+/// late for that.
 ///
-/// A destructor that waits would otherwise turn the loop, and green threads
-/// would go on that hold references to thread-locals which are gone. std runs
-/// its destructors in one go, from a function that it gave to glibc when the
-/// first of them was registered. glibc calls the last function first, and ours
-/// comes later.
+/// Thread-locals are destroyed in the reverse of the order in which they were
+/// first used. Those that were used before the hub find it ended. Those that
+/// were first used after it find it alive, and one whose destructor waits turns
+/// the loop: nothing tells a program that its thread-locals are being destroyed.
 fn guard_end() -> bool {
-    if GUARDED.get() {
-        return true;
-    }
-    if LAST_GUARD.try_with(|_| ()).is_err() {
-        return false;
-    }
-    #[cfg(target_env = "gnu")]
-    {
-        unsafe extern "C" {
-            static __dso_handle: u8;
-            fn __cxa_thread_atexit_impl(
-                function: unsafe extern "C" fn(*mut c_void),
-                argument: *mut c_void,
-                dso: *mut c_void,
-            ) -> libc::c_int;
-        }
-        unsafe extern "C" fn end(_: *mut c_void) {
-            end_with_os_thread();
-        }
-        // SAFETY: the function may be called with any argument, and the handle
-        // is that of the object it is in, which glibc keeps loaded until then.
-        // A failure, for want of memory, leaves it to the last guard.
-        unsafe {
-            let dso = (&raw const __dso_handle).cast_mut().cast();
-            __cxa_thread_atexit_impl(end, ptr::null_mut(), dso);
-        }
-    }
-    GUARDED.set(true);
-    true
+    LAST_GUARD.try_with(|_| ()).is_ok()
 }
 
 /// A thread-local destructor that ends the hub.

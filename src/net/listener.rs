@@ -1,10 +1,10 @@
 //! TCP listeners. A face, as `net/tcp.rs` is.
 //!
-//! A listener has O_NONBLOCK set in the kernel whatever its user has asked
-//! for: accept4(2) has no flag that would keep one call from waiting, and the
-//! epoll backend has to try it. What the user has asked for stands beside the
-//! descriptor, and is what the kernel gets back when the listener leaves
-//! greenring.
+//! accept4(2) has no flag that would keep one call from waiting, and the epoll
+//! backend has to try it, so a listener gets O_NONBLOCK set in the kernel at
+//! its first accept there, whatever its user has asked for. What the user has
+//! asked for stands beside the descriptor, and is what the kernel gets back
+//! when the listener leaves greenring.
 
 #![allow(unsafe_code)] // FromRawFd has an unsafe method.
 
@@ -26,13 +26,12 @@ use crate::io::fd::{Direction, Fd};
 ///
 /// # Difference from std
 ///
-/// - While it is greenring's, the open socket has O_NONBLOCK set. Who looks at
-///   it by `as_fd` or `as_raw_fd`, has a duplicate of it or inherits it sees
-///   that, and their accept(2) does not wait. Converting the last clone back
+/// - On the epoll backend the open socket has O_NONBLOCK set from the first
+///   accept on. Who looks at it by `as_fd` or `as_raw_fd`, has a duplicate of it,
+///   makes a listener of a duplicate or inherits it sees that, and their
+///   accept(2) does not wait. Converting the last clone back
 ///   restores what [`set_nonblocking`](TcpListener::set_nonblocking) was last
-///   told; one that leaves while others stay keeps the flag. Do not clear it
-///   behind greenring's back: on the epoll backend the listener would stop its
-///   hub until a connection comes.
+///   told; one that leaves while others stay keeps the flag.
 /// - A time limit (SO_RCVTIMEO, which ends `accept` with `WouldBlock`) is read
 ///   from the socket when it becomes greenring's, and not again.
 ///
@@ -267,8 +266,10 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        // It is set already, unless a clone was converted and took it away.
-        self.0.std().set_nonblocking(true)?;
+        // The flag is never taken away while an accept may rely on it.
+        if nonblocking {
+            self.0.std().set_nonblocking(true)?;
+        }
         self.0.note_nonblocking(nonblocking);
         Ok(())
     }
@@ -306,10 +307,7 @@ impl fmt::Debug for TcpListener {
 impl From<std::net::TcpListener> for TcpListener {
     /// Reads the socket's time limits and non-blocking mode.
     fn from(listener: std::net::TcpListener) -> TcpListener {
-        let fd = foreign(listener);
-        // It fails on what is no open descriptor, and so does `accept`.
-        let _ = fd.std().set_nonblocking(true);
-        TcpListener(fd)
+        TcpListener(foreign(listener))
     }
 }
 
@@ -332,14 +330,14 @@ impl From<TcpListener> for OwnedFd {
 }
 
 impl AsFd for TcpListener {
-    /// The descriptor, with O_NONBLOCK set; see the type's difference from std.
+    /// The descriptor, perhaps with O_NONBLOCK set; see the type's difference from std.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.std().as_fd()
     }
 }
 
 impl AsRawFd for TcpListener {
-    /// The descriptor, with O_NONBLOCK set; see the type's difference from std.
+    /// The descriptor, perhaps with O_NONBLOCK set; see the type's difference from std.
     fn as_raw_fd(&self) -> RawFd {
         self.0.std().as_raw_fd()
     }
@@ -414,14 +412,30 @@ mod tests {
                 let std = std_listener();
                 std.set_nonblocking(before).unwrap();
                 let listener = TcpListener::from(std);
-                assert!(is_nonblocking(&listener));
                 assert_eq!(is_nonblocking(way_out(listener)), before);
 
+                // A non-blocking accept, and each on epoll, sets the flag.
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                listener.set_nonblocking(true).unwrap();
+                listener.accept().unwrap_err();
                 listener.set_nonblocking(before).unwrap();
                 assert!(is_nonblocking(&listener));
                 assert_eq!(is_nonblocking(way_out(listener)), before);
             }
+        }
+    }
+
+    #[test]
+    fn listeners_made_of_duplicates_wait_as_the_first_does() {
+        let std = std_listener();
+        let first = TcpListener::from(std.try_clone().unwrap());
+        let second = TcpListener::from(std);
+        for listener in [&first, &second] {
+            let address = listener.local_addr().unwrap();
+            let accepting = crate::thread::spawn(move || TcpStream::connect(address).unwrap());
+            // It finds nothing at first, and waits.
+            listener.accept().unwrap();
+            accepting.join().unwrap();
         }
     }
 

@@ -19,6 +19,11 @@
 //!   `GREENRING_STACK_SIZE` says; `RUST_MIN_STACK` is not looked at.
 //! - A loop that waits for a flag lets nobody else run unless it calls something
 //!   that waits, or [`yield_now`]; `is_finished`, `current` and `unpark` do not.
+//! - std's thread-locals are shared by the green threads of an OS thread, and
+//!   are made for code that runs to its end. Do not wait in the initialiser of
+//!   one, nor in the destructor of one, nor inside `with` of one that others may
+//!   replace or that may be destroyed meanwhile: a reference to it could outlive
+//!   it. std cannot prevent that, and neither can greenring.
 //! - The first spawn puts a hook of its own before the process's panic hook,
 //!   which says which green thread panics and where it was spawned. std knows
 //!   the OS thread only: its own message, and `std::thread::current()`, name
