@@ -406,6 +406,61 @@ both_backends_alone! {
         assert_eq!(open_descriptors(), descriptors);
     }
 
+    /// The hub gives its green threads no time to end, so that nobody is left
+    /// to take what their operations hand over.
+    fn an_abandoned_accept_leaks_no_connection() {
+        const HUBS: usize = 40;
+        const ACCEPTS: usize = 10;
+        let backend = runtime::backend();
+        let mut seeds = Rng::new("abandoned accepts");
+        // What an abandoned green thread owns is leaked: it borrows instead.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener: &TcpListener = Box::leak(Box::new(listener));
+        let address = listener.local_addr().unwrap();
+        let descriptors = open_descriptors();
+        for _ in 0..HUBS {
+            let ends = Arc::new(AtomicBool::new(false));
+            let mut rng = Rng::with_seed(seeds.next());
+            let is_ending = Arc::clone(&ends);
+            let connecting = std::thread::spawn(move || {
+                while !is_ending.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                let connect = |_| {
+                    for _ in 0..rng.below(500) {
+                        std::hint::spin_loop();
+                    }
+                    std::net::TcpStream::connect(address).unwrap()
+                };
+                (0..ACCEPTS).map(connect).collect::<Vec<_>>()
+            });
+            let mut rng = Rng::with_seed(seeds.next());
+            // The OS thread that calls this runs a hub already.
+            let ended = std::thread::spawn(move || {
+                let builder = runtime::Builder::new().backend(backend);
+                builder.end_timeout(Duration::ZERO).run(|| {
+                    for _ in 0..ACCEPTS {
+                        thread::spawn(|| drop(listener.accept().unwrap()));
+                    }
+                    common::net::wait_for_parked(ACCEPTS);
+                    ends.store(true, Ordering::Release);
+                    for _ in 0..rng.below(40_000) {
+                        std::hint::spin_loop();
+                    }
+                })
+            });
+            ended.join().unwrap().expect("the hub runs");
+            let clients = connecting.join().unwrap();
+            clients.iter().for_each(reset_on_close);
+            drop(clients);
+            // Those that nobody accepted.
+            listener.set_nonblocking(true).unwrap();
+            while listener.accept().is_ok() {}
+            listener.set_nonblocking(false).unwrap();
+        }
+        assert_eq!(open_descriptors(), descriptors);
+    }
+
     fn a_hub_may_end_while_its_peers_write() {
         end_hubs_under_reads("the hub ends", |_| {});
     }
