@@ -406,11 +406,24 @@ both_backends_alone! {
         assert_eq!(open_descriptors(), descriptors);
     }
 
-    /// The hub gives its green threads no time to end, so that nobody is left
-    /// to take what their operations hand over.
+    /// Ends hubs whose green threads do not end, so that nobody is left to take
+    /// what the operation in flight hands over.
     fn an_abandoned_accept_leaks_no_connection() {
-        const HUBS: usize = 40;
-        const ACCEPTS: usize = 10;
+        const HUBS: usize = 60;
+        const CONNECTIONS: usize = 100;
+
+        /// Accepts for ever, as destructors may: they get what they wait for.
+        struct AcceptsInDrop(&'static TcpListener, Arc<AtomicBool>);
+
+        impl Drop for AcceptsInDrop {
+            fn drop(&mut self) {
+                self.1.store(true, Ordering::Release);
+                loop {
+                    drop(self.0.accept().unwrap());
+                }
+            }
+        }
+
         let backend = runtime::backend();
         let mut seeds = Rng::new("abandoned accepts");
         // What an abandoned green thread owns is leaked: it borrows instead.
@@ -419,11 +432,11 @@ both_backends_alone! {
         let address = listener.local_addr().unwrap();
         let descriptors = open_descriptors();
         for _ in 0..HUBS {
-            let ends = Arc::new(AtomicBool::new(false));
+            let accepts = Arc::new(AtomicBool::new(false));
             let mut rng = Rng::with_seed(seeds.next());
-            let is_ending = Arc::clone(&ends);
+            let is_accepting = Arc::clone(&accepts);
             let connecting = std::thread::spawn(move || {
-                while !is_ending.load(Ordering::Acquire) {
+                while !is_accepting.load(Ordering::Acquire) {
                     std::hint::spin_loop();
                 }
                 let connect = |_| {
@@ -432,21 +445,18 @@ both_backends_alone! {
                     }
                     std::net::TcpStream::connect(address).unwrap()
                 };
-                (0..ACCEPTS).map(connect).collect::<Vec<_>>()
+                (0..CONNECTIONS).map(connect).collect::<Vec<_>>()
             });
-            let mut rng = Rng::with_seed(seeds.next());
+            let end_timeout = Duration::from_micros(seeds.below(2000));
             // The OS thread that calls this runs a hub already.
             let ended = std::thread::spawn(move || {
                 let builder = runtime::Builder::new().backend(backend);
-                builder.end_timeout(Duration::ZERO).run(|| {
-                    for _ in 0..ACCEPTS {
-                        thread::spawn(|| drop(listener.accept().unwrap()));
-                    }
-                    common::net::wait_for_parked(ACCEPTS);
-                    ends.store(true, Ordering::Release);
-                    for _ in 0..rng.below(40_000) {
-                        std::hint::spin_loop();
-                    }
+                builder.end_timeout(end_timeout).run(|| {
+                    thread::spawn(|| {
+                        let _guard = AcceptsInDrop(listener, accepts);
+                        thread::park();
+                    });
+                    thread::yield_now();
                 })
             });
             ended.join().unwrap().expect("the hub runs");

@@ -166,10 +166,10 @@ both_backends! {
         // Connections inherit it, on Linux.
         let _client = TcpStream::connect(address).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        assert_eq!(stream.read_timeout().unwrap(), Some(Duration::from_millis(12)));
         let begin = Instant::now();
         assert_eq!((&stream).read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert!(begin.elapsed() >= Duration::from_millis(12));
+        assert_eq!(stream.read_timeout().unwrap(), Some(Duration::from_millis(12)));
     }
 
     fn conversions_keep_the_mode_and_the_queue() {

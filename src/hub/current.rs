@@ -62,6 +62,7 @@ pub(super) fn with<R>(look: impl FnOnce(Context<'_>) -> R) -> R {
 /// # Panics
 ///
 /// The environment asks for what cannot be had; the sentence names it.
+#[inline]
 pub(super) fn with_started<R>(look: impl FnOnce(Context<'_>) -> R) -> io::Result<R> {
     if CURRENT.get().is_null() && !ENDED.get() {
         start_implicit()?;

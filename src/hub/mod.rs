@@ -49,7 +49,7 @@ use inbox::{Inbox, Mail};
 pub(crate) use interrupt::{is_cancelled_before_start, shielded};
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
-pub(crate) use record::{Identity, Record, current};
+pub(crate) use record::{Identity, Record, current, is_running};
 use report::Silence;
 pub(crate) use report::{print_table, say};
 use run_queue::RunQueue;
@@ -455,6 +455,7 @@ fn refuse_forked_child() -> ! {
 /// No stack, no index or no hub can be had; the OS thread is past its hub's end.
 /// The body comes back with the error, so that it is not dropped in here.
 #[allow(unsafe_code)] // Passes the callee's contract on.
+#[inline]
 pub(crate) unsafe fn spawn<F: FnOnce()>(
     record: NonNull<dyn Record>,
     stack_size: Option<usize>,
@@ -483,6 +484,7 @@ pub(crate) unsafe fn spawn<F: FnOnce()>(
 
 impl Hub {
     /// A stack and a block for a green thread.
+    #[inline]
     fn prepare(&self, stack_size: Option<usize>) -> io::Result<(Stack, u32)> {
         self.check_process();
         let size = stack_size.unwrap_or(self.config.stack_size);
@@ -500,6 +502,7 @@ impl Hub {
     ///
     /// The contract of the verb.
     #[allow(unsafe_code)] // Starts a coroutine in a free block.
+    #[inline]
     unsafe fn spawn<F: FnOnce()>(
         &self,
         stack: Stack,

@@ -134,6 +134,17 @@ fn os_thread_record(id: Option<NonZeroU64>) -> Arc<dyn Record> {
     }))
 }
 
+/// Whether the caller runs on the green thread with this identity.
+pub(crate) fn is_running(identity: &Identity) -> bool {
+    current::with(|context| match context {
+        Context::Hub(hub) => {
+            let running = hub.table.get(hub.current.get()).identity();
+            running.is_some_and(|running| running.id == identity.id)
+        }
+        Context::Bare | Context::Ended => false,
+    })
+}
+
 /// The record of the calling green thread or OS thread.
 pub(crate) fn current() -> Arc<dyn Record> {
     let running = current::with(|context| match context {

@@ -161,9 +161,7 @@ impl Builder {
             unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
         let pointer = NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
         let body = move || {
-            let result = run(f);
-            // A result that nobody fetches is dropped here, and may wait.
-            hub::shielded(|| packet.finish(result));
+            packet.finish(run(f));
             // The count of the record that the hub relies on ends here, when
             // nothing of the user's is left to run.
             drop(packet);

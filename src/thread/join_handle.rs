@@ -70,7 +70,9 @@ impl<T> Packet<T> {
             }
             DETACHED => {
                 // SAFETY: invariant 1: the handle is gone.
-                drop(unsafe { (*self.result.get()).take() });
+                let result = unsafe { (*self.result.get()).take() };
+                // What its destructor waits for, it gets.
+                hub::shielded(|| drop(result));
             }
             state => unreachable!("a green thread ends once, not in state {state}"),
         }
@@ -209,9 +211,8 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> Result<T> {
         let packet = self.packet();
         if !packet.is_done() {
-            let caller = hub::current();
             assert!(
-                caller.identity().id() != packet.identity.id(),
+                !hub::is_running(&packet.identity),
                 "a green thread cannot join itself: it would wait for ever"
             );
         }
