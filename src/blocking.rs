@@ -31,7 +31,7 @@ pub(crate) fn offload<T: Send + 'static>(
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         unparker.unpark();
     })?;
-    cancel::park(wait, Why::Offload, None);
+    cancel::park(wait, Why::Offload, 0, None);
     let outcome = result
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

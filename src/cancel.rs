@@ -15,7 +15,7 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
-use crate::hub::{self, Wait, Wakeup, Why};
+use crate::hub::{self, Interrupt, Wait, Wakeup, Why};
 
 /// What the [`join`](crate::thread::JoinHandle::join) of a cancelled green
 /// thread gives as its error.
@@ -66,9 +66,18 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Interrupts the caller: unwinds to its green thread's entry.
+/// The payload that unwinds to the [`timeout`](crate::time::timeout) that it
+/// belongs to.
+pub(crate) struct Overdue(pub(crate) hub::EdgeKey);
+
+/// Interrupts the caller: unwinds to the edge that is due.
 pub(crate) fn raise() -> ! {
-    resume_unwind(Box::new(Cancelled))
+    let interrupt = hub::pending().expect("an interrupt stays until its edge is left");
+    hub::note_interrupt();
+    match interrupt {
+        Interrupt::Cancelled => resume_unwind(Box::new(Cancelled)),
+        Interrupt::Overdue(edge) => resume_unwind(Box::new(Overdue(edge))),
+    }
 }
 
 /// Parks a wait; true if it was unparked, false if its deadline passed.
@@ -76,22 +85,31 @@ pub(crate) fn raise() -> ! {
 /// Turns the hub's other verdicts into what the user sees: an interrupt
 /// unwinds, a wait that nothing can end panics with the table of all green
 /// threads.
-pub(crate) fn park(wait: Wait, why: Why, deadline: Option<Instant>) -> bool {
-    match wait.park(why, deadline) {
+pub(crate) fn park(wait: Wait, why: Why, subject: usize, deadline: Option<Instant>) -> bool {
+    match wait.park(why, subject, deadline) {
         Wakeup::Unparked => true,
         Wakeup::TimedOut => false,
-        Wakeup::Cancelled => raise(),
+        verdict => raise_verdict(verdict, why),
+    }
+}
+
+/// Raises the verdict of a wait that has been neither ended nor timed out.
+#[cold]
+pub(crate) fn raise_verdict(verdict: Wakeup, why: Why) -> ! {
+    match verdict {
+        Wakeup::Interrupted => raise(),
         Wakeup::Stuck => panic!(
             "this wait would last for ever: nothing is ready, no operation is in flight, no \
              deadline is set, no signal is handled and no other OS thread exists\n{}",
             hub::print_table(why)
         ),
+        Wakeup::Unparked | Wakeup::TimedOut => unreachable!("nothing to raise"),
     }
 }
 
 /// Gives every other ready green thread a turn.
 pub(crate) fn yield_now() {
-    if hub::yield_now() == Wakeup::Cancelled {
+    if hub::yield_now() == Wakeup::Interrupted {
         raise();
     }
 }

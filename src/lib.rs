@@ -78,6 +78,7 @@ compile_error!("greenring works on Linux only: it stands on io_uring and epoll")
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod atomic;
 mod backend;
 mod blocking;
 mod cancel;
@@ -87,6 +88,7 @@ pub mod io;
 pub mod net;
 pub mod os;
 pub mod runtime;
+pub mod sync;
 pub mod thread;
 pub mod time;
 

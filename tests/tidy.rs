@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("os", 4),
     ("time", 4),
     ("io", 3),
+    ("sync", 3),
     ("cancel", 3),
     ("blocking", 3),
     ("hub", 2),
@@ -32,6 +33,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("hub::run_queue", 1),
     ("hub::overflow", 1),
     ("backend", 1),
+    ("atomic", 0),
 ];
 
 /// Data structures of the hub, which know nothing of it, at the most each other.
@@ -53,6 +55,10 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "hub/record.rs",
         "follows the pointer from a block to its record",
+    ),
+    (
+        "hub/extras.rs",
+        "follows the chain of time limits on the caller's frames",
     ),
     (
         "hub/fork.rs",

@@ -160,8 +160,8 @@ pub(super) fn install<R>(
             "a green thread cannot run a hub: its OS thread has one already",
         )),
         Context::Hub(hub) if !hub.is_idle() => Err(io::Error::other(
-            "this OS thread's hub has live green threads: join them first, or run the new hub on \
-             another OS thread",
+            "this OS thread's hub has live green threads, or a time limit or shield in force: join \
+             them first, or run the new hub on another OS thread",
         )),
         Context::Hub(_) => Ok(()),
     })?;

@@ -18,7 +18,7 @@ use super::Hub;
 use super::config::Config;
 use super::current;
 use super::report::say;
-use super::state::{Ending, State, Wakeup, Why};
+use super::state::{State, Wakeup, Why};
 
 /// Runs `body` on the root of a hub of its own, then ends that hub.
 ///
@@ -50,9 +50,8 @@ impl Hub {
             }
             let deadline = Instant::now().checked_add(self.config.end_timeout);
             while self.live.get() > 0 {
-                let wait = self.begin_wait();
                 // Out of time, or stuck in destructors that wait for each other.
-                if self.park(wait, Why::HubEnd, deadline) != Wakeup::Unparked {
+                if self.park_root(Why::HubEnd, deadline) != Wakeup::Unparked {
                     say(&format!(
                         "greenring: the hub ends, but {} green threads have not ended within {:?} \
                          of their cancellation and are abandoned:\n{}",
@@ -72,7 +71,7 @@ impl Hub {
         self.abandoning.set(true);
         for (index, block) in self.table.alive() {
             if block.slot.state.get() == State::Performing {
-                self.end_operation(index, block, Ending::Interrupted);
+                self.end_operation(index, block, Wakeup::Interrupted);
             }
         }
         while self.in_flight.get() > 0 {

@@ -22,45 +22,63 @@ use std::ptr::{self, NonNull};
 
 use corosensei::{CoroutineResult, Yielder};
 
+use super::extras::Extras;
 use super::record::{Identity, Record};
 use super::stack::{Bounds, Stack};
-use super::state::{Ending, State, Wakeup};
-use crate::backend::Operation;
+use super::state::{State, Wakeup};
+
+/// In [`Slot::attention`]: it was cancelled. Stays until it ends.
+pub(super) const CANCELLED: u8 = 1;
+/// In [`Slot::attention`]: time limits are in force.
+pub(super) const LIMITED: u8 = 2;
 
 /// The part of a block that completions and unparkers touch, one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot {
     /// Completions the kernel still owes; the green thread resumes at 0.
-    pub(super) owed: Cell<u16>,
-    pub(super) ending: Cell<Ending>,
+    pub(super) owed: Cell<u8>,
+    /// How often the operation's cancel was asked for, for the back-off.
+    pub(super) cancels: Cell<u8>,
     pub(super) nonempty: Cell<bool>,
     pub(super) result: Cell<i32>,
-    /// Counts operations: the generation in their keys.
-    pub(super) generation: Cell<u32>,
-    /// How often the cancel was asked for, for the back-off.
-    pub(super) cancels: Cell<u32>,
-    /// The operation in flight, on the green thread's own stack; null if none.
-    pub(super) operation: Cell<*const Operation<'static>>,
     pub(super) state: Cell<State>,
-    pub(super) wakeup: Cell<Wakeup>,
-    /// The unparker was called before the wait began in earnest.
-    pub(super) notified: Cell<bool>,
-    /// An interrupt is pending. It stays until the green thread ends.
-    pub(super) interrupted: Cell<bool>,
+    /// Why the wait is over, or the operation was asked to end. `None` while
+    /// neither is so.
+    pub(super) wakeup: Cell<Option<Wakeup>>,
+    /// What may interrupt it: [`CANCELLED`] and [`LIMITED`].
+    pub(super) attention: Cell<u8>,
     /// Nobody on the OS thread was unwinding when it was last suspended, so it
     /// does not unwind while it is.
     pub(super) calm: Cell<bool>,
-    /// Depth of shields: interrupts are not delivered above 0.
-    pub(super) shields: Cell<u32>,
-    /// Names the latest wait; never goes back, so a stale unparker is noticed
-    /// even after the block was reused.
+    /// Its cancellation is held back.
+    pub(super) shielded: Cell<bool>,
+    /// When it was last suspended, on the hub's coarse clock.
+    pub(super) since: Cell<u32>,
+    /// Names the latest wait or operation; never goes back, so a stale unparker
+    /// or completion is noticed even after the block was reused.
     pub(super) wait: Cell<u64>,
+    /// What it waits for: in the states `Performing` and `Completed` its
+    /// operation, on its own stack; while parked an address or a number that
+    /// says more than the reason.
+    pub(super) subject: Cell<*const ()>,
+    /// Who it is: unique in the process for ever.
+    pub(super) id: Cell<u64>,
     /// The suspend half of the coroutine, valid while it is alive.
     yielder: Cell<*const Yielder<(), ()>>,
+    /// On the coroutine's stack, valid while it is alive; null before it runs.
+    pub(super) extras: Cell<*const Extras>,
     /// Where the stack is: for the signal handler that reports its overflow,
     /// and for the table.
     pub(super) stack: Cell<Bounds>,
+}
+
+impl Slot {
+    /// The generation in the keys of its operation.
+    #[inline]
+    pub(super) fn generation(&self) -> u32 {
+        self.wait.get() as u32
+    }
 }
 
 // What a green thread costs beside its stack, and what its cache sees of it.
@@ -91,20 +109,20 @@ impl GreenThread {
         GreenThread {
             slot: Slot {
                 owed: Cell::new(0),
-                ending: Cell::new(Ending::None),
+                cancels: Cell::new(0),
                 nonempty: Cell::new(false),
                 result: Cell::new(0),
-                generation: Cell::new(0),
-                cancels: Cell::new(0),
-                operation: Cell::new(ptr::null()),
                 state: Cell::new(State::Free),
-                wakeup: Cell::new(Wakeup::Unparked),
-                notified: Cell::new(false),
-                interrupted: Cell::new(false),
+                wakeup: Cell::new(None),
+                attention: Cell::new(0),
                 calm: Cell::new(true),
-                shields: Cell::new(0),
+                shielded: Cell::new(false),
+                since: Cell::new(0),
                 wait: Cell::new(0),
+                subject: Cell::new(ptr::null()),
+                id: Cell::new(0),
                 yielder: Cell::new(ptr::null()),
+                extras: Cell::new(ptr::null()),
                 stack: Cell::default(),
             },
             record: Cell::new(None),
@@ -127,12 +145,15 @@ impl GreenThread {
     ) {
         debug_assert_eq!(self.slot.state.get(), State::Free);
         self.slot.state.set(State::Ready);
-        self.slot.notified.set(false);
-        self.slot.interrupted.set(false);
+        self.slot.attention.set(0);
         self.slot.calm.set(true);
-        self.slot.shields.set(0);
+        self.slot.shielded.set(false);
         self.slot.stack.set(stack.bounds());
+        self.slot.extras.set(ptr::null());
         self.record.set(Some(record));
+        if let Some(identity) = self.identity() {
+            self.slot.id.set(identity.id().get());
+        }
         let coroutine = if size_of::<F>() <= LARGEST_BODY {
             // SAFETY: the caller's promises.
             unsafe { self.coroutine(stack, body) }
@@ -152,8 +173,11 @@ impl GreenThread {
             // SAFETY: the block outlives the coroutine (contract of `start`).
             let block = unsafe { &*block };
             block.slot.yielder.set(yielder);
+            let extras = Extras::default();
+            block.slot.extras.set(&raw const extras);
             let guard = super::AbortOnUnwind("a green thread's body unwound out of its entry");
             body();
+            block.slot.extras.set(ptr::null());
             std::mem::forget(guard);
         };
         // SAFETY: what the body borrows outlives the coroutine (contract of
@@ -189,6 +213,24 @@ impl GreenThread {
         // SAFETY: the entry set it, and it is valid for as long as the
         // coroutine runs, which it does: it called this.
         unsafe { (*yielder).suspend(()) };
+    }
+
+    /// What the context keeps on its own stack; `None` before it runs.
+    #[inline]
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        // SAFETY: not null only from the coroutine's start to its end, or for
+        // a root as long as its hub lives; the borrow of the block ends before
+        // either (only the loop, which runs no user code, frees blocks).
+        unsafe { self.slot.extras.get().as_ref() }
+    }
+
+    /// The nearest deadline of all limits in force.
+    #[inline]
+    pub(super) fn nearest_limit(&self) -> u64 {
+        if self.slot.attention.get() & LIMITED == 0 {
+            return u64::MAX;
+        }
+        self.extras().map_or(u64::MAX, Extras::nearest)
     }
 
     /// Who a live green thread is; `None` for a root.

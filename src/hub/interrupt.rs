@@ -1,26 +1,62 @@
-//! Interrupts: the mechanics of cancellation.
+//! Interrupts: the mechanics of cancellation and of time limits.
 //!
-//! An interrupt is a mark on a green thread that stays until it ends. Whatever
-//! parks or performs looks at the mark and comes back with the verdict
-//! `Cancelled`; the floor above raises it. A wait that is already going on is
-//! ended: a parked green thread is made ready, an operation is cancelled and
-//! drained. Shields and unwinding hold the verdict back, not the mark.
+//! Two things interrupt: a cancellation, which is a mark on a green thread that
+//! stays until it ends, and a time limit, an [`Edge`] on the frame that set it,
+//! which is due once its deadline has passed and until that frame is left.
+//! Whatever parks or performs looks at both and comes back with the verdict
+//! `Interrupted`; the floor above asks [`pending`] which it is and raises it.
+//! A wait that is already going on is ended: a parked green thread is made
+//! ready, an operation is cancelled and drained. Shields and unwinding hold the
+//! verdict back, not its cause.
+//!
+//! A time limit has no timer of its own: a context waits for one thing at a
+//! time, so its one deadline in the hub's wheel is the nearest of what the wait
+//! asks for and the limits around it. A limit inside which nothing waits costs
+//! a push and a pop.
+//!
+//! 1. Of several limits that are due the outermost is raised, and a cancellation
+//!    before all of them, because it lies outside of all.
+//! 2. A shield hides the limits around it and the cancellation; limits set
+//!    inside of it work.
+//! 3. While anybody on the OS thread unwinds, what cannot be known not to be the
+//!    one is shielded: std counts panics per OS thread, and an interrupt that
+//!    unwound the wrong one would abort the process.
+
+use std::ptr;
+use std::time::Instant;
 
 use super::Hub;
 use super::current::{self, Context};
-use super::green_thread::GreenThread;
-use super::state::{Ending, State, Wakeup};
+use super::extras::Edge;
+use super::green_thread::{CANCELLED, GreenThread, LIMITED};
+use super::inbox::Mail;
+use super::record::Identity;
+use super::state::{ROOT, State, Wakeup};
+
+/// Names a time limit of a context; no other one ever has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EdgeKey {
+    context: u64,
+    number: u64,
+}
+
+/// What interrupts the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    Cancelled,
+    Overdue(EdgeKey),
+}
 
 impl Hub {
     /// Whether an interrupt is to be delivered to the running context.
-    ///
-    /// std counts panics per OS thread. A green thread that parks in a `Drop`
-    /// while it unwinds makes its siblings see `panicking()`, and nobody can
-    /// tell whose panic it is: an interrupt that unwound the wrong one would
-    /// abort the process. So while anybody unwinds, what runs is shielded.
     #[inline]
-    pub(super) fn is_interruptible(&self, block: &GreenThread) -> bool {
-        if !block.slot.interrupted.get() || block.slot.shields.get() > 0 {
+    pub(super) fn is_interrupted(&self, block: &GreenThread) -> bool {
+        block.slot.attention.get() != 0 && self.is_due(block)
+    }
+
+    #[cold]
+    fn is_due(&self, block: &GreenThread) -> bool {
+        if self.what_is_due(block).is_none() {
             return false;
         }
         let unwinds = std::thread::panicking();
@@ -30,35 +66,59 @@ impl Hub {
         !unwinds
     }
 
-    /// Interrupts a green thread: at its present wait, or at its next.
+    fn what_is_due(&self, block: &GreenThread) -> Option<Interrupt> {
+        let slot = &block.slot;
+        if slot.attention.get() & CANCELLED != 0 && !slot.shielded.get() {
+            return Some(Interrupt::Cancelled);
+        }
+        if slot.attention.get() & LIMITED == 0 {
+            return None;
+        }
+        let extras = block.extras()?;
+        let now = self.nanoseconds(Instant::now());
+        let due = extras.edges().filter(|edge| edge.deadline <= now).last()?;
+        Some(Interrupt::Overdue(EdgeKey {
+            context: slot.id.get(),
+            number: due.number,
+        }))
+    }
+
+    /// The nearest time limit that may interrupt a wait which begins now.
+    #[inline]
+    pub(super) fn limit(&self, block: &GreenThread) -> u64 {
+        let limit = block.nearest_limit();
+        if limit != u64::MAX && std::thread::panicking() {
+            self.deferred.set(true);
+            return u64::MAX;
+        }
+        limit
+    }
+
+    /// Cancels a green thread: at its present wait, or at its next.
     ///
     /// One that was suspended while nobody unwound does not unwind itself,
     /// whoever does now.
     pub(super) fn interrupt(&self, index: u32, block: &GreenThread) {
         let slot = &block.slot;
-        slot.interrupted.set(true);
-        if slot.shields.get() > 0 {
+        slot.attention.set(slot.attention.get() | CANCELLED);
+        if slot.shielded.get() {
             return;
         }
         match slot.state.get() {
             State::Parked(_) | State::Performing if !slot.calm.get() => self.deferred.set(true),
-            State::Parked(_) => self.make_ready(index, block, Wakeup::Cancelled),
-            State::Performing if slot.ending.get() == Ending::None => {
-                self.end_operation(index, block, Ending::Interrupted);
+            State::Parked(_) => self.make_ready(index, block, Wakeup::Interrupted),
+            State::Performing if slot.wakeup.get().is_none() => {
+                self.end_operation(index, block, Wakeup::Interrupted);
             }
-            State::Performing | State::Free | State::Ready | State::Running => {}
+            State::Performing | State::Free | State::Ready | State::Completed | State::Running => {}
         }
     }
 
-    /// Delivers the interrupts that were held back while somebody unwound.
-    #[cold]
-    fn deliver_deferred(&self) {
-        for (index, block) in self.table.alive() {
-            if block.slot.interrupted.get() {
-                // Nobody unwinds any more.
-                block.slot.calm.set(true);
-                self.interrupt(index, block);
-            }
+    /// Cancels the green thread with this id, if it is still alive.
+    pub(super) fn cancel(&self, index: u32, id: u64) {
+        let block = self.table.get(index);
+        if block.slot.id.get() == id && block.slot.state.get() != State::Free {
+            self.interrupt(index, block);
         }
     }
 
@@ -69,39 +129,191 @@ impl Hub {
             self.deliver_deferred();
         }
     }
-}
 
-/// Whether the calling green thread was interrupted before it first ran.
-pub(crate) fn is_cancelled_before_start() -> bool {
-    current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).slot.interrupted.get(),
-        Context::Bare | Context::Ended => false,
-    })
-}
-
-/// Holds interrupts of the calling green thread back while `f` runs.
-pub(crate) fn shielded<R>(f: impl FnOnce() -> R) -> R {
-    /// Takes the shield down also when `f` unwinds.
-    struct Shield;
-
-    impl Shield {
-        fn change(by: impl FnOnce(u32) -> u32) {
-            current::with(|context| {
-                if let Context::Hub(hub) = context {
-                    let shields = &hub.table.get(hub.current.get()).slot.shields;
-                    shields.set(by(shields.get()));
-                }
-            });
+    #[cold]
+    fn deliver_deferred(&self) {
+        let root = (ROOT, self.table.get(ROOT));
+        for (index, block) in std::iter::once(root).chain(self.table.alive()) {
+            let slot = &block.slot;
+            if slot.attention.get() == 0 {
+                continue;
+            }
+            // Nobody unwinds any more.
+            slot.calm.set(true);
+            if slot.attention.get() & CANCELLED != 0 {
+                self.interrupt(index, block);
+            }
+            let limit = block.nearest_limit();
+            if limit != u64::MAX && matches!(slot.state.get(), State::Parked(_) | State::Performing)
+            {
+                self.timers.borrow_mut().arm_before(index, limit);
+            }
         }
+    }
+}
+
+/// Cancels a green thread, from any OS thread. One that has ended takes no
+/// notice.
+pub(crate) fn cancel(identity: &Identity) {
+    let home = identity.home().expect("an OS thread is not cancelled");
+    let (index, id) = (home.index, identity.id().get());
+    current::with(|context| match context {
+        Context::Hub(hub) if hub.inbox.is(home) => hub.cancel(index, id),
+        _ => home.send(Mail::Cancel { index, id }),
+    });
+}
+
+/// Whether the calling green thread was cancelled before it first ran.
+pub(crate) fn is_cancelled_before_start() -> bool {
+    with_block(|_, block| block.slot.attention.get() & CANCELLED != 0).unwrap_or(false)
+}
+
+/// What interrupts the caller, unless it is shielded.
+pub(crate) fn pending() -> Option<Interrupt> {
+    with_block(|hub, block| hub.what_is_due(block)).flatten()
+}
+
+/// Says that the caller is about to unwind by an interrupt.
+pub(crate) fn note_interrupt() {
+    note_raised(true);
+}
+
+/// Says that the caller's interrupt was caught at its edge, or that what unwinds
+/// it now is a panic.
+pub(crate) fn note_no_interrupt() {
+    note_raised(false);
+}
+
+fn note_raised(raised: bool) {
+    with_block(|_, block| {
+        if let Some(extras) = block.extras() {
+            extras.raised.set(raised);
+        }
+    });
+}
+
+/// Whether the caller unwinds by a panic, for all that can be known: an
+/// interrupt is none, and while a sibling is suspended in the middle of
+/// unwinding nobody can tell (std counts panics per OS thread).
+#[inline]
+pub(crate) fn is_panicking() -> bool {
+    std::thread::panicking() && is_panicking_itself()
+}
+
+#[cold]
+fn is_panicking_itself() -> bool {
+    with_block(|hub, block| {
+        let raised = block.extras().is_some_and(|extras| extras.raised.get());
+        !raised && hub.unwinding.get() == 0
+    })
+    .unwrap_or(true)
+}
+
+/// Runs `f` under a time limit: from `deadline` on, whatever waits in it is
+/// interrupted. `None` is a deadline that never comes.
+///
+/// Starts a hub if there is none, because a limit is its business. On an OS
+/// thread whose hub has ended nothing can interrupt `f`.
+///
+/// # Errors
+///
+/// The hub cannot be started.
+pub(crate) fn limited<R>(
+    deadline: Option<Instant>,
+    f: impl FnOnce(EdgeKey) -> R,
+) -> std::io::Result<R> {
+    /// Takes the limit out of force when its frame is left.
+    struct Limit(*const Edge);
+
+    impl Drop for Limit {
+        fn drop(&mut self) {
+            set_edge(self.0);
+        }
+    }
+
+    let prepared = current::with_started(|context| match context {
+        Context::Hub(hub) => {
+            let block = hub.table.get(hub.current.get());
+            let extras = block.extras().expect("who runs has extras");
+            let number = extras.edges.get() + 1;
+            extras.edges.set(number);
+            let deadline = deadline.map_or(u64::MAX, |deadline| hub.nanoseconds(deadline));
+            let key = EdgeKey {
+                context: block.slot.id.get(),
+                number,
+            };
+            let edge = Edge {
+                deadline,
+                nearest: deadline.min(extras.nearest()),
+                number,
+                outer: extras.edge.get(),
+            };
+            (key, edge)
+        }
+        Context::Bare | Context::Ended => {
+            let nobody = EdgeKey {
+                context: 0,
+                number: 0,
+            };
+            let edge = Edge {
+                deadline: u64::MAX,
+                nearest: u64::MAX,
+                number: 0,
+                outer: ptr::null(),
+            };
+            (nobody, edge)
+        }
+    });
+    let (key, edge) = prepared?;
+    set_edge(&raw const edge);
+    let _limit = Limit(edge.outer);
+    Ok(f(key))
+}
+
+/// Makes `edge` the innermost limit of the caller.
+fn set_edge(edge: *const Edge) -> *const Edge {
+    with_block(|_, block| {
+        let slot = &block.slot;
+        let limited = if edge.is_null() { 0 } else { LIMITED };
+        slot.attention
+            .set(slot.attention.get() & !LIMITED | limited);
+        let extras = block.extras().expect("who runs has extras");
+        extras.edge.replace(edge)
+    })
+    .unwrap_or(ptr::null())
+}
+
+/// Holds the caller's cancellation and the time limits around it back while
+/// `f` runs.
+pub(crate) fn shielded<R>(f: impl FnOnce() -> R) -> R {
+    /// What was in force outside; in force again when the shield is dropped.
+    struct Shield {
+        was_shielded: bool,
+        edge: *const Edge,
     }
 
     impl Drop for Shield {
         fn drop(&mut self) {
-            Shield::change(|shields| shields - 1);
+            set_shielded(self.was_shielded);
+            set_edge(self.edge);
         }
     }
 
-    Shield::change(|shields| shields + 1);
-    let _shield = Shield;
+    fn set_shielded(shielded: bool) -> bool {
+        with_block(|_, block| block.slot.shielded.replace(shielded)).unwrap_or(false)
+    }
+
+    let _shield = Shield {
+        was_shielded: set_shielded(true),
+        edge: set_edge(ptr::null()),
+    };
     f()
+}
+
+/// Looks at the block of the calling context, if it runs on a hub.
+fn with_block<R>(look: impl FnOnce(&Hub, &GreenThread) -> R) -> Option<R> {
+    current::with(|context| match context {
+        Context::Hub(hub) => Some(look(hub, hub.table.get(hub.current.get()))),
+        Context::Bare | Context::Ended => None,
+    })
 }

@@ -16,6 +16,7 @@ mod config;
 mod counters;
 mod current;
 mod end;
+mod extras;
 mod fork;
 mod green_thread;
 mod inbox;
@@ -34,7 +35,6 @@ mod timers;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Feature};
@@ -43,18 +43,23 @@ pub(crate) use counters::snapshot;
 use counters::{Counters, count};
 pub(crate) use current::is_green;
 pub(crate) use end::run;
+use extras::Extras;
 use fork::ForkWord;
 use green_thread::GreenThread;
-use inbox::{Inbox, Mail};
-pub(crate) use interrupt::{is_cancelled_before_start, shielded};
+pub(crate) use inbox::Home;
+use inbox::{Letterbox, Mail};
+pub(crate) use interrupt::{
+    EdgeKey, Interrupt, cancel, is_cancelled_before_start, is_panicking, limited, note_interrupt,
+    note_no_interrupt, pending, shielded,
+};
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
-pub(crate) use record::{Identity, Record, current, is_running};
+pub(crate) use record::{Identity, Record, current, current_id};
 use report::Silence;
 pub(crate) use report::{print_table, say};
 use run_queue::RunQueue;
 use stack::{Guard, Stack, Stacks};
-use state::{Ending, ROOT, State};
+use state::{ROOT, State};
 pub(crate) use state::{Wakeup, Why};
 use table::Table;
 use timers::Timers;
@@ -74,7 +79,7 @@ pub(crate) struct Hub {
     reason: String,
     fork_word: ForkWord,
     backend: RefCell<Backend>,
-    inbox: Arc<Inbox>,
+    inbox: Letterbox,
     /// Room for the mail that is being read.
     mail: RefCell<Vec<Mail>>,
     table: Table,
@@ -91,6 +96,8 @@ pub(crate) struct Hub {
     in_flight: Cell<usize>,
     /// Green threads that have not ended.
     live: Cell<usize>,
+    /// Contexts that are suspended while they, or others, unwind.
+    unwinding: Cell<usize>,
     /// Interrupts were held back because somebody was unwinding.
     deferred: Cell<bool>,
     /// The hub ends: new green threads start interrupted.
@@ -103,6 +110,8 @@ pub(crate) struct Hub {
     reported: Cell<bool>,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
+    /// What the root keeps as a green thread does on its stack.
+    extras: Extras,
     counters: Counters,
     /// Signal handlers that report a stack overflow need a stack of their own.
     _alternate_stack: overflow::AlternateStack,
@@ -142,7 +151,7 @@ impl Hub {
             reason,
             fork_word: ForkWord::get()?,
             backend: RefCell::new(backend),
-            inbox: Arc::new(Inbox::new(bell)),
+            inbox: Letterbox::open(bell),
             mail: RefCell::default(),
             table: Table::new()?,
             run_queue: RefCell::new(RunQueue::new()),
@@ -153,16 +162,21 @@ impl Hub {
             budget: Cell::new(BUDGET),
             in_flight: Cell::new(0),
             live: Cell::new(0),
+            unwinding: Cell::new(0),
             deferred: Cell::new(false),
             ending: Cell::new(false),
             abandoning: Cell::new(false),
             silent_since: Cell::new(None),
             reported: Cell::new(false),
             epoch: Instant::now(),
+            extras: Extras::default(),
             counters: Counters::default(),
             _alternate_stack: alternate_stack,
             config,
         });
+        let root = &hub.table.get(ROOT).slot;
+        root.id.set(record::os_thread_id().get());
+        root.extras.set(&raw const hub.extras);
         hub.make_room()?;
         Ok(hub)
     }
@@ -293,9 +307,9 @@ impl Hub {
             let block = self.table.get(index);
             match block.slot.state.get() {
                 State::Parked(_) => self.make_ready(index, block, Wakeup::TimedOut),
-                State::Performing => self.end_operation(index, block, Ending::TimedOut),
+                State::Performing => self.end_operation(index, block, Wakeup::TimedOut),
                 // It was made ready in this very turn.
-                State::Ready | State::Running | State::Free => {}
+                State::Ready | State::Completed | State::Running | State::Free => {}
             }
         }
     }
@@ -309,6 +323,7 @@ impl Hub {
         for letter in mail.drain(..) {
             match letter {
                 Mail::Unpark { index, wait } => self.unpark(index, wait),
+                Mail::Cancel { index, id } => self.cancel(index, id),
             }
         }
     }
@@ -319,7 +334,7 @@ impl Hub {
     #[inline]
     fn make_ready(&self, index: u32, block: &GreenThread, wakeup: Wakeup) {
         block.slot.state.set(State::Ready);
-        block.slot.wakeup.set(wakeup);
+        block.slot.wakeup.set(Some(wakeup));
         self.run_queue.borrow_mut().push(index);
     }
 
@@ -328,13 +343,20 @@ impl Hub {
     #[inline]
     fn switch_away(&self, block: &GreenThread) {
         debug_assert_ne!(block.slot.state.get(), State::Running);
-        block.slot.calm.set(!std::thread::panicking());
+        let calm = !std::thread::panicking();
+        block.slot.calm.set(calm);
+        if !calm {
+            self.unwinding.set(self.unwinding.get() + 1);
+        }
         let index = self.current.get();
         if index == ROOT {
             self.run_until_root_is_ready();
             block.slot.state.set(State::Running);
         } else {
             block.suspend();
+        }
+        if !calm {
+            self.unwinding.set(self.unwinding.get() - 1);
         }
         debug_assert_eq!(self.current.get(), index);
     }
@@ -426,9 +448,14 @@ impl Hub {
         }
     }
 
-    /// Whether the root alone is left: nothing runs, waits or is queued.
+    /// Whether the root alone is left, and nothing refers to the hub from its
+    /// stack: no green thread is alive, no time limit or shield in force.
     fn is_idle(&self) -> bool {
-        self.live.get() == 0 && self.current.get() == ROOT
+        let root = &self.table.get(ROOT).slot;
+        self.live.get() == 0
+            && self.current.get() == ROOT
+            && root.attention.get() == 0
+            && !root.shielded.get()
     }
 }
 
@@ -440,46 +467,42 @@ fn refuse_forked_child() -> ! {
 
 // ----- the verbs -----------------------------------------------------------
 
-/// Makes a green thread of `body`, ready but not started.
+/// Makes a green thread, ready but not started, of the record and the body that
+/// `make` gives, which is told where it will live.
 ///
 /// On an OS thread without a hub this starts one. The body asks
 /// [`is_cancelled_before_start`] first.
 ///
 /// # Safety
 ///
-/// `body` holds a count of `record` until its end and does not unwind; what it
-/// borrows outlives it.
+/// The body holds a count of the record until its end and does not unwind; what
+/// it borrows outlives it.
 ///
 /// # Errors
 ///
 /// No stack, no index or no hub can be had; the OS thread is past its hub's end.
-/// The body comes back with the error, so that it is not dropped in here.
 #[allow(unsafe_code)] // Passes the callee's contract on.
 #[inline]
 pub(crate) unsafe fn spawn<F: FnOnce()>(
-    record: NonNull<dyn Record>,
     stack_size: Option<usize>,
-    body: F,
-) -> Result<(), (io::Error, F)> {
+    make: impl FnOnce(Home) -> (NonNull<dyn Record>, F),
+) -> io::Result<()> {
     let prepared = current::with_started(|context| match context {
         current::Context::Hub(hub) => hub.prepare(stack_size),
         current::Context::Bare | current::Context::Ended => Err(io::Error::other(
             "this OS thread ends: it cannot spawn green threads any more",
         )),
     });
-    match prepared.flatten() {
-        Ok((stack, index)) => {
-            current::with(|context| {
-                let current::Context::Hub(hub) = context else {
-                    unreachable!("the hub that has prepared it is there");
-                };
-                // SAFETY: the caller's promises.
-                unsafe { hub.spawn(stack, index, record, body) }
-            });
-            Ok(())
-        }
-        Err(error) => Err((error, body)),
-    }
+    let (stack, index) = prepared.flatten()?;
+    current::with(|context| {
+        let current::Context::Hub(hub) = context else {
+            unreachable!("the hub that has prepared it is there");
+        };
+        let (record, body) = make(hub.inbox.home(index));
+        // SAFETY: the caller's promises.
+        unsafe { hub.spawn(stack, index, record, body) }
+    });
+    Ok(())
 }
 
 impl Hub {
@@ -514,7 +537,9 @@ impl Hub {
         // SAFETY: the table's blocks do not move and a block is given back
         // after its coroutine has returned; the rest is the caller's promise.
         unsafe { block.start(stack, record, body) };
-        block.slot.interrupted.set(self.ending.get());
+        if self.ending.get() {
+            block.slot.attention.set(green_thread::CANCELLED);
+        }
         self.run_queue.borrow_mut().push(index);
         self.live.set(self.live.get() + 1);
         let counters = &self.counters;
@@ -526,14 +551,14 @@ impl Hub {
 }
 
 /// Gives every other ready green thread of the hub a turn. The verdict is
-/// `Unparked`, or `Cancelled` for a green thread that was interrupted.
+/// `Unparked`, or `Interrupted`.
 pub(crate) fn yield_now() -> Wakeup {
     current::with(|context| match context {
         current::Context::Hub(hub) => {
             hub.check_process();
             hub.yield_now();
-            if hub.is_interruptible(hub.table.get(hub.current.get())) {
-                Wakeup::Cancelled
+            if hub.is_interrupted(hub.table.get(hub.current.get())) {
+                Wakeup::Interrupted
             } else {
                 Wakeup::Unparked
             }

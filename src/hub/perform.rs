@@ -36,7 +36,7 @@ use super::Hub;
 use super::counters::count;
 use super::current::{self, Context};
 use super::green_thread::GreenThread;
-use super::state::{Ending, State, Wakeup};
+use super::state::{State, Wakeup};
 use crate::backend::{self, Completion, Key, Operation, Submitted};
 
 /// How long an operation may take.
@@ -61,8 +61,8 @@ pub(crate) enum Performed {
     },
     /// Its time ran out before it achieved anything.
     TimedOut,
-    /// The green thread was interrupted before it achieved anything.
-    Cancelled,
+    /// The caller was interrupted before it achieved anything.
+    Interrupted,
 }
 
 impl Performed {
@@ -75,7 +75,7 @@ impl Performed {
 }
 
 /// Pauses between the cancels of one operation: 1 ms, doubling up to 2^6 ms.
-fn pause_before_cancel(cancels: u32) -> Duration {
+fn pause_before_cancel(cancels: u8) -> Duration {
     Duration::from_millis(1 << cancels.min(6))
 }
 
@@ -115,9 +115,9 @@ impl Hub {
         self.check_process();
         let index = self.current.get();
         let block = self.table.get(index);
-        if self.is_interruptible(block) {
+        if self.is_interrupted(block) {
             self.yield_now();
-            return Performed::Cancelled;
+            return Performed::Interrupted;
         }
         if limit == Limit::Now {
             let result = backend::attempt(operation);
@@ -126,8 +126,8 @@ impl Hub {
         }
 
         let slot = &block.slot;
-        slot.generation.set(slot.generation.get().wrapping_add(1));
-        let key = Key::new(index, slot.generation.get(), operation.returns_descriptor());
+        slot.wait.set(slot.wait.get() + 1);
+        let key = Key::new(index, slot.generation(), operation.returns_descriptor());
         let alone = self.run_queue.borrow().is_empty();
         let guard = super::AbortOnUnwind("a panic while the kernel may hold a buffer");
         // SAFETY: the landlord rule: this frame stays until the completion was
@@ -153,16 +153,19 @@ impl Hub {
     ) -> Performed {
         let slot = &block.slot;
         slot.owed.set(1);
-        slot.ending.set(Ending::None);
-        slot.operation
-            .set(std::ptr::from_ref(operation).cast::<Operation<'static>>());
+        slot.cancels.set(0);
+        slot.wakeup.set(None);
+        slot.subject.set(std::ptr::from_ref(operation).cast());
         self.in_flight.set(self.in_flight.get() + 1);
-        if let Limit::Timeout(timeout) = limit
-            && let Some(deadline) = Instant::now().checked_add(timeout)
-        {
-            self.timers
-                .borrow_mut()
-                .arm(index, self.nanoseconds(deadline));
+        let own = match limit {
+            Limit::Timeout(timeout) => Instant::now()
+                .checked_add(timeout)
+                .map_or(u64::MAX, |deadline| self.nanoseconds(deadline)),
+            Limit::Forever | Limit::Now => u64::MAX,
+        };
+        let nearest = own.min(self.limit(block));
+        if nearest != u64::MAX {
+            self.timers.borrow_mut().arm(index, nearest);
         }
         slot.state.set(State::Performing);
         self.switch_away(block);
@@ -171,18 +174,21 @@ impl Hub {
             0,
             "resumed while the kernel owes a completion"
         );
-        slot.operation.set(std::ptr::null());
-        if limit != Limit::Forever || slot.ending.get() != Ending::None {
+        slot.subject.set(std::ptr::null());
+        // Also one that asks for a cancel again, or a limit that was held back.
+        if nearest != u64::MAX || slot.wakeup.get().is_some() || slot.attention.get() != 0 {
             self.timers.borrow_mut().cancel(index);
         }
         let result = slot.result.get();
-        match slot.ending.get() {
-            Ending::TimedOut if result == -libc::ECANCELED => Performed::TimedOut,
-            Ending::Interrupted if result == -libc::ECANCELED => Performed::Cancelled,
-            _ => Performed::Completed {
-                result,
-                nonempty: slot.nonempty.get(),
-            },
+        match slot.wakeup.get() {
+            Some(_) if result != -libc::ECANCELED => {}
+            Some(Wakeup::TimedOut) if own <= block.nearest_limit() => return Performed::TimedOut,
+            Some(Wakeup::TimedOut | Wakeup::Interrupted) => return Performed::Interrupted,
+            Some(Wakeup::Unparked | Wakeup::Stuck) | None => {}
+        }
+        Performed::Completed {
+            result,
+            nonempty: slot.nonempty.get(),
         }
     }
 
@@ -190,20 +196,16 @@ impl Hub {
     /// `Performing`; its completion still decides.
     ///
     /// Asked again by the deadline that is armed here until it has come.
-    pub(super) fn end_operation(&self, index: u32, block: &GreenThread, ending: Ending) {
+    pub(super) fn end_operation(&self, index: u32, block: &GreenThread, wakeup: Wakeup) {
         let slot = &block.slot;
-        debug_assert_eq!(slot.state.get(), State::Performing);
-        if slot.ending.get() == Ending::None {
-            slot.ending.set(ending);
-            slot.cancels.set(0);
+        if slot.wakeup.get().is_none() {
+            slot.wakeup.set(Some(wakeup));
         }
-        // SAFETY: set by `wait_for_completion`, whose frame stays (landlord
-        // rule) and which clears it before it returns.
-        let operation = unsafe { &*slot.operation.get() };
-        let key = Key::new(index, slot.generation.get(), operation.returns_descriptor());
+        let operation = operation_of(block).expect("it performs one");
+        let key = Key::new(index, slot.generation(), operation.returns_descriptor());
         self.backend.borrow_mut().cancel(operation, key);
         let pause = pause_before_cancel(slot.cancels.get());
-        slot.cancels.set(slot.cancels.get() + 1);
+        slot.cancels.set(slot.cancels.get().saturating_add(1));
         let mut timers = self.timers.borrow_mut();
         timers.cancel(index);
         timers.arm(index, self.nanoseconds(Instant::now() + pause));
@@ -216,7 +218,7 @@ impl Hub {
         let Completion { key, result, .. } = completion;
         let block = self.table.get(key.index());
         let slot = &block.slot;
-        if slot.owed.get() == 0 || slot.generation.get() != key.generation() {
+        if slot.owed.get() == 0 || slot.generation() != key.generation() {
             self.discard(completion);
             return;
         }
@@ -231,7 +233,8 @@ impl Hub {
             if self.abandoning.get() {
                 self.discard(completion);
             } else {
-                self.make_ready(key.index(), block, Wakeup::Unparked);
+                slot.state.set(State::Completed);
+                self.run_queue.borrow_mut().push(key.index());
             }
         }
     }
@@ -240,12 +243,10 @@ impl Hub {
     /// not run again to take it.
     pub(super) fn release_untaken(&self, block: &GreenThread) {
         let slot = &block.slot;
-        let operation = slot.operation.get();
-        if operation.is_null() || slot.state.get() != State::Ready || slot.result.get() < 0 {
-            return;
-        }
-        // SAFETY: not null only while the frame of `wait_for_completion` stays.
-        if unsafe { &*operation }.returns_descriptor() {
+        if slot.state.get() == State::Completed
+            && slot.result.get() >= 0
+            && operation_of(block).is_some_and(Operation::returns_descriptor)
+        {
             backend::close(slot.result.get());
         }
     }
@@ -260,14 +261,25 @@ impl Hub {
     }
 }
 
+/// What a context asked the kernel for and has not taken the result of.
+fn operation_of(block: &GreenThread) -> Option<&Operation<'_>> {
+    match block.slot.state.get() {
+        State::Performing | State::Completed => {
+            let operation = block.slot.subject.get().cast::<Operation<'_>>();
+            // SAFETY: `wait_for_completion` has set it before the block came
+            // into these states, and its frame stays for as long as the block
+            // is in them (landlord rule).
+            unsafe { operation.as_ref() }
+        }
+        _ => None,
+    }
+}
+
 /// What a green thread that is `Performing` asked for, for the table.
 pub(super) fn describe(block: &GreenThread, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let operation = block.slot.operation.get();
-    if operation.is_null() {
+    let Some(operation) = operation_of(block) else {
         return f.write_str(": performs an operation");
-    }
-    // SAFETY: not null only while the frame of `wait_for_completion` stays.
-    let operation = unsafe { &*operation };
+    };
     let fd = operation.descriptor().fd;
     write!(f, ": waits for {} on descriptor {fd}", operation.name())
 }
@@ -294,7 +306,7 @@ mod tests {
     fn a_completion_with_an_old_key_is_discarded_and_what_it_brings_is_closed() {
         let hub = Hub::start(Config::from_environment().unwrap()).unwrap();
         let slot = &hub.table.get(ROOT).slot;
-        slot.generation.set(7);
+        slot.wait.set(7);
         slot.owed.set(1);
         hub.in_flight.set(1);
 
@@ -319,7 +331,7 @@ mod tests {
     fn a_step_of_an_operation_that_goes_on_does_not_end_it() {
         let hub = Hub::start(Config::from_environment().unwrap()).unwrap();
         let slot = &hub.table.get(ROOT).slot;
-        slot.generation.set(1);
+        slot.wait.set(1);
         slot.owed.set(1);
         hub.in_flight.set(1);
         let step = Completion {

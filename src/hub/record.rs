@@ -5,18 +5,20 @@
 use std::cell::{Cell, OnceCell};
 use std::num::NonZeroU64;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::current::{self, Context};
-use super::park::Unparker;
+use super::inbox::Home;
+use super::park::{Unparker, Wait};
+use crate::atomic::{AtomicU64, Mutex, Ordering, lock};
 
 thread_local! {
     /// Who this OS thread is outside all green threads.
-    static OS_THREAD: OsThreadRecord = const { OsThreadRecord(OnceCell::new()) };
-    /// Its id among its last destructors, when the above is gone.
-    static LATE_ID: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
-    /// The record that is made anew there, and leaked, if it is asked for.
+    static OS_THREAD: OnceCell<Arc<dyn Record>> = const { OnceCell::new() };
+    /// Its id, also among its last destructors.
+    static OS_THREAD_ID: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
+    /// The record that is made anew among its last destructors, when the above
+    /// is gone, and leaked.
     static LATE_RECORD: Cell<Option<&'static Arc<dyn Record>>> = const { Cell::new(None) };
 }
 
@@ -38,37 +40,52 @@ pub(crate) struct Identity {
     name: Option<Box<str>>,
     /// Where it was spawned; `None` for an OS thread.
     spawned_at: Option<&'static Location<'static>>,
-    /// The token of `thread::park`: it is there, or it is not.
-    token: AtomicU8,
-    /// The wait that `thread::unpark` ends.
-    parked: Mutex<Option<Unparker>>,
+    /// The token of `thread::park`: [`NO_TOKEN`], [`TOKEN`], or the wait for it.
+    token: AtomicU64,
+    place: Place,
 }
 
-const NO_TOKEN: u8 = 0;
-const TOKEN: u8 = 1;
+/// Where the owner of an identity waits for its token.
+enum Place {
+    Green(Home),
+    /// On whatever hub the OS thread has at the time, or on none.
+    OsThread(Box<Mutex<Option<Unparker>>>),
+}
+
+const NO_TOKEN: u64 = 0;
+const TOKEN: u64 = 1;
+/// The owner waits: added to twice the number of its wait.
+const PARKED: u64 = 2;
+
+fn new_id() -> NonZeroU64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    NonZeroU64::new(id).expect("2^64 identities are not reached")
+}
 
 impl Identity {
+    /// The identity of a new green thread.
     pub(crate) fn new(
         name: Option<Box<str>>,
-        spawned_at: Option<&'static Location<'static>>,
-    ) -> Identity {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = NonZeroU64::new(id).expect("2^64 identities are not reached");
-        Identity::with_id(id, name, spawned_at)
-    }
-
-    fn with_id(
-        id: NonZeroU64,
-        name: Option<Box<str>>,
-        spawned_at: Option<&'static Location<'static>>,
+        spawned_at: &'static Location<'static>,
+        home: Home,
     ) -> Identity {
         Identity {
-            id,
+            id: new_id(),
             name,
-            spawned_at,
-            token: AtomicU8::new(NO_TOKEN),
-            parked: Mutex::new(None),
+            spawned_at: Some(spawned_at),
+            token: AtomicU64::new(NO_TOKEN),
+            place: Place::Green(home),
+        }
+    }
+
+    fn of_os_thread() -> Identity {
+        Identity {
+            id: os_thread_id(),
+            name: std::thread::current().name().map(Box::from),
+            spawned_at: None,
+            token: AtomicU64::new(NO_TOKEN),
+            place: Place::OsThread(Box::default()),
         }
     }
 
@@ -90,23 +107,39 @@ impl Identity {
         self.token.swap(NO_TOKEN, Ordering::AcqRel) == TOKEN
     }
 
-    /// Says which wait gives the token's arrival an effect. Whoever sets it
-    /// looks at the token afterwards; whoever brings the token looks here
-    /// afterwards: one of them sees the other, because both lock.
-    pub(crate) fn set_parked(&self, unparker: Option<Unparker>) {
-        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = unparker;
+    /// Says that the owner is about to wait for the token; false if it is there
+    /// already. Called by the owner only, which takes the token afterwards.
+    pub(crate) fn await_token(&self, wait: &Wait) -> bool {
+        if let Place::OsThread(parked) = &self.place {
+            *lock(parked) = Some(wait.unparker());
+        }
+        // Wait numbers are counted, so they stay far below 2^62.
+        let parked = (wait.unparker().number() << 2) | PARKED;
+        self.token
+            .compare_exchange(NO_TOKEN, parked, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Makes the token available and ends the wait for it; from any OS thread.
     pub(crate) fn unpark(&self) {
-        self.token.store(TOKEN, Ordering::Release);
-        let parked = self
-            .parked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(unparker) = parked {
-            unparker.unpark();
+        let before = self.token.swap(TOKEN, Ordering::AcqRel);
+        if before & PARKED == 0 {
+            return;
+        }
+        match &self.place {
+            Place::Green(home) => Unparker::of(*home, before >> 2).unpark(),
+            Place::OsThread(parked) => {
+                let parked = *lock(parked);
+                parked.expect("who waits has left its unparker").unpark();
+            }
+        }
+    }
+
+    /// Where it lives; `None` for an OS thread.
+    pub(super) fn home(&self) -> Option<&Home> {
+        match &self.place {
+            Place::Green(home) => Some(home),
+            Place::OsThread(_) => None,
         }
     }
 }
@@ -124,24 +157,26 @@ impl Record for OsThread {
     }
 }
 
-/// A record for the calling OS thread, under the name it has, and the id if it
-/// had one.
-fn os_thread_record(id: Option<NonZeroU64>) -> Arc<dyn Record> {
-    let name = std::thread::current().name().map(Box::from);
-    Arc::new(OsThread(match id {
-        Some(id) => Identity::with_id(id, name, None),
-        None => Identity::new(name, None),
-    }))
+/// A record for the calling OS thread, under the name it has.
+fn os_thread_record() -> Arc<dyn Record> {
+    Arc::new(OsThread(Identity::of_os_thread()))
 }
 
-/// Whether the caller runs on the green thread with this identity.
-pub(crate) fn is_running(identity: &Identity) -> bool {
+/// The id of the calling OS thread.
+pub(super) fn os_thread_id() -> NonZeroU64 {
+    OS_THREAD_ID.get().unwrap_or_else(|| {
+        let id = new_id();
+        OS_THREAD_ID.set(Some(id));
+        id
+    })
+}
+
+/// The id of the calling green thread or OS thread.
+#[inline]
+pub(crate) fn current_id() -> u64 {
     current::with(|context| match context {
-        Context::Hub(hub) => {
-            let running = hub.table.get(hub.current.get()).identity();
-            running.is_some_and(|running| running.id == identity.id)
-        }
-        Context::Bare | Context::Ended => false,
+        Context::Hub(hub) => hub.table.get(hub.current.get()).slot.id.get(),
+        Context::Bare | Context::Ended => os_thread_id().get(),
     })
 }
 
@@ -162,25 +197,15 @@ pub(crate) fn current() -> Arc<dyn Record> {
             }
         }
         None => OS_THREAD
-            .try_with(|os_thread| Arc::clone(os_thread.0.get_or_init(|| os_thread_record(None))))
+            .try_with(|os_thread| Arc::clone(os_thread.get_or_init(os_thread_record)))
             .unwrap_or_else(|_| late_record()),
-    }
-}
-
-/// The record of an OS thread, while its thread-locals can be used.
-struct OsThreadRecord(OnceCell<Arc<dyn Record>>);
-
-impl Drop for OsThreadRecord {
-    fn drop(&mut self) {
-        let id = self.0.get().map(|record| record.identity().id());
-        LATE_ID.set(id);
     }
 }
 
 #[cold]
 fn late_record() -> Arc<dyn Record> {
     let record = LATE_RECORD.get().unwrap_or_else(|| {
-        let leaked: &'static _ = Box::leak(Box::new(os_thread_record(LATE_ID.get())));
+        let leaked: &'static _ = Box::leak(Box::new(os_thread_record()));
         LATE_RECORD.set(Some(leaked));
         leaked
     });

@@ -10,6 +10,8 @@ pub(super) enum State {
     Free,
     /// In the run queue.
     Ready,
+    /// In the run queue, with the result of its operation to take.
+    Completed,
     /// On the processor, or suspended only by the loop that runs on its stack.
     Running,
     /// Stopped until told, for the reason given.
@@ -27,10 +29,34 @@ pub(crate) enum Why {
     Sleep,
     /// The end of another green thread.
     Join,
+    /// The end of all green threads of a scope.
+    Scope,
     /// A closure on an OS thread of the offload pool.
     Offload,
     /// The end of the hub's green threads.
     HubEnd,
+    /// A `Mutex` to be unlocked.
+    Mutex,
+    /// An `RwLock`, for reading.
+    ReadLock,
+    /// An `RwLock`, for writing.
+    WriteLock,
+    /// A `Condvar` to be notified.
+    Condvar,
+    /// The others at a `Barrier`.
+    Barrier,
+    /// The initialiser of a `Once`, which another one runs.
+    Once,
+    /// A permit of a `Semaphore`.
+    Semaphore,
+    /// An `Event` to be set.
+    Event,
+    /// A message.
+    Receive,
+    /// Room for a message.
+    Send,
+    /// One of several things.
+    Select,
 }
 
 /// Why a wait is over.
@@ -40,18 +66,10 @@ pub(crate) enum Wakeup {
     Unparked,
     /// Its deadline has passed.
     TimedOut,
-    /// The green thread was interrupted.
-    Cancelled,
+    /// The caller was interrupted: it was cancelled, or a time limit around
+    /// it has passed.
+    Interrupted,
     /// Nothing can ever end it: the root waits, and nothing that could wake
     /// it exists.
     Stuck,
-}
-
-/// What asked the kernel to end an operation early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Nothing did.
-    None,
-    TimedOut,
-    Interrupted,
 }

@@ -117,6 +117,17 @@ impl Timers {
         self.link(index);
     }
 
+    /// Arms a deadline, unless the index has an earlier one.
+    pub(crate) fn arm_before(&mut self, index: u32, deadline: u64) {
+        if self.is_armed(index) {
+            if self.nodes[index as usize].tick <= deadline.div_ceil(TICK) {
+                return;
+            }
+            self.cancel(index);
+        }
+        self.arm(index, deadline);
+    }
+
     /// Forgets a deadline, and says whether it was armed.
     pub(crate) fn cancel(&mut self, index: u32) -> bool {
         if !self.is_armed(index) {

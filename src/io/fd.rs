@@ -349,6 +349,6 @@ fn count(performed: Performed) -> io::Result<usize> {
         Performed::Completed { result, .. } => Err(io::Error::from_raw_os_error(-result)),
         // What a socket's own time limit gives, socket(7).
         Performed::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-        Performed::Cancelled => cancel::raise(),
+        Performed::Interrupted => cancel::raise(),
     }
 }

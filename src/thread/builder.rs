@@ -10,7 +10,7 @@ use std::sync::{Arc, Once};
 use super::join_handle::{JoinHandle, Packet};
 use super::{Result, Thread};
 use crate::cancel::Cancelled;
-use crate::hub::{self, Record};
+use crate::hub::{self, Identity, Record};
 
 /// Configures a green thread before it is spawned.
 ///
@@ -143,6 +143,26 @@ impl Builder {
     where
         F: FnOnce() -> T,
     {
+        // SAFETY: the caller's promise.
+        unsafe { self.spawn_with_end(f, || {}) }
+    }
+
+    /// As [`Builder::spawn_unchecked`]; `end` runs on the green thread when its
+    /// result is stored and nothing of the user's is left to run. It must not
+    /// unwind and must not wait.
+    ///
+    /// # Safety
+    ///
+    /// As there, and what `end` borrows outlives the green thread.
+    #[track_caller]
+    pub(crate) unsafe fn spawn_with_end<F, T>(
+        self,
+        f: F,
+        end: impl FnOnce(),
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T,
+    {
         let spawned_at = Location::caller();
         let name = self.name.map(String::into_boxed_str);
         if let Some(name) = &name {
@@ -152,30 +172,31 @@ impl Builder {
             );
         }
         install_panic_hook();
-        let packet = Arc::new(Packet::<T>::new(name, spawned_at));
-        let record: Arc<dyn Record + '_> = Arc::clone(&packet) as Arc<dyn Record + '_>;
-        // SAFETY: only the lifetime is changed. Whatever of the result borrows
-        // is gone before the record is (see `Packet`), and the caller answers
-        // for the time until then.
-        let record =
-            unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
-        let pointer = NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
-        let body = move || {
-            packet.finish(run(f));
-            // The count of the record that the hub relies on ends here, when
-            // nothing of the user's is left to run.
-            drop(packet);
+        let mut handle = None;
+        let make = |home| {
+            let packet = Arc::new(Packet::<T>::new(Identity::new(name, spawned_at, home)));
+            let record: Arc<dyn Record + '_> = Arc::clone(&packet) as Arc<dyn Record + '_>;
+            // SAFETY: only the lifetime is changed. Whatever of the result
+            // borrows is gone before the record is (see `Packet`), and the
+            // caller answers for the time until then.
+            let record =
+                unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
+            let pointer =
+                NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
+            handle = Some(JoinHandle::new(Thread(record)));
+            let body = move || {
+                packet.finish(run(f));
+                // The count of the record that the hub relies on ends here,
+                // when nothing of the user's is left to run.
+                drop(packet);
+                end();
+            };
+            (pointer, body)
         };
         // SAFETY: the body holds a count of the record until its end and does
         // not unwind; the caller answers for what it borrows.
-        match unsafe { hub::spawn(pointer, self.stack_size, body) } {
-            Ok(()) => Ok(JoinHandle::new(Thread(record))),
-            Err((error, body)) => {
-                // Dropped here, where its destructors may use the hub.
-                drop(body);
-                Err(error)
-            }
-        }
+        unsafe { hub::spawn(self.stack_size, make)? };
+        Ok(handle.expect("made with the record"))
     }
 }
 
@@ -193,7 +214,7 @@ fn run<T>(f: impl FnOnce() -> T) -> Result<T> {
 
 /// Puts a line before every panic message of a green thread, which would
 /// otherwise be told under the OS thread's name.
-fn install_panic_hook() {
+pub(crate) fn install_panic_hook() {
     static INSTALL: Once = Once::new();
     // The hook cannot be changed while unwinding; the next spawn does it.
     if INSTALL.is_completed() || std::thread::panicking() {
@@ -202,6 +223,8 @@ fn install_panic_hook() {
     INSTALL.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
+            // What unwinds now is a panic, whatever did before.
+            hub::note_no_interrupt();
             if hub::is_green() {
                 let record = hub::current();
                 let identity = record.identity();

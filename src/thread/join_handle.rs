@@ -5,7 +5,7 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -47,9 +47,9 @@ unsafe impl<T> Send for Packet<T> {}
 unsafe impl<T> Sync for Packet<T> {}
 
 impl<T> Packet<T> {
-    pub(super) fn new(name: Option<Box<str>>, spawned_at: &'static Location<'static>) -> Packet<T> {
+    pub(super) fn new(identity: Identity) -> Packet<T> {
         Packet {
-            identity: Identity::new(name, Some(spawned_at)),
+            identity,
             state: AtomicU8::new(RUNNING),
             joiner: UnsafeCell::new(None),
             result: UnsafeCell::new(None),
@@ -102,7 +102,8 @@ impl<T> Packet<T> {
             self.state
                 .compare_exchange(RUNNING, AWAITED, Ordering::AcqRel, Ordering::Acquire);
         if awaited.is_ok() {
-            cancel::park(wait, Why::Join, None);
+            let subject = self.identity.id().get() as usize;
+            cancel::park(wait, Why::Join, subject, None);
             debug_assert!(self.is_done());
         }
     }
@@ -212,7 +213,7 @@ impl<T> JoinHandle<T> {
         let packet = self.packet();
         if !packet.is_done() {
             assert!(
-                !hub::is_running(&packet.identity),
+                packet.identity.id().get() != hub::current_id(),
                 "a green thread cannot join itself: it would wait for ever"
             );
         }

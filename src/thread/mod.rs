@@ -165,7 +165,7 @@ fn sleep_to(deadline: Option<Instant>) {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let deadline = deadline.unwrap_or_else(|| Instant::now() + CENTURY);
     // Nobody has an unparker for this wait.
-    cancel::park(Wait::begin(), Why::Sleep, Some(deadline));
+    cancel::park(Wait::begin(), Why::Sleep, 0, Some(deadline));
 }
 
 /// Waits until the caller's token is available, and takes it.
@@ -220,14 +220,9 @@ fn park_to(deadline: Option<Instant>) {
         return;
     }
     let wait = Wait::begin();
-    identity.set_parked(Some(wait.unparker()));
     // The token may have come before there was a wait to end.
-    if identity.take_token() {
-        identity.set_parked(None);
-        return;
-    }
-    if !cancel::park(wait, Why::Park, deadline) {
-        identity.set_parked(None);
+    if identity.await_token(&wait) {
+        cancel::park(wait, Why::Park, 0, deadline);
     }
     identity.take_token();
 }
