@@ -81,9 +81,9 @@ struct Readme;
 mod atomic;
 mod backend;
 mod blocking;
-mod cancel;
 mod hub;
 
+pub mod cancel;
 pub mod io;
 pub mod net;
 pub mod os;

@@ -99,6 +99,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "thread/join_handle.rs",
         "hands a result over between the body and its handle",
     ),
+    (
+        "thread/scope.rs",
+        "spawns closures that borrow, and sees them off",
+    ),
     ("thread/builder.rs", "gives the hub a body that may borrow"),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),

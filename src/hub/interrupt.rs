@@ -168,6 +168,15 @@ pub(crate) fn is_cancelled_before_start() -> bool {
     with_block(|_, block| block.slot.attention.get() & CANCELLED != 0).unwrap_or(false)
 }
 
+/// Whether the caller was cancelled, shielded or not, or is past a time limit.
+pub(crate) fn is_cancelled() -> bool {
+    with_block(|hub, block| {
+        let attention = block.slot.attention.get();
+        attention & CANCELLED != 0 || attention != 0 && hub.what_is_due(block).is_some()
+    })
+    .unwrap_or(false)
+}
+
 /// What interrupts the caller, unless it is shielded.
 pub(crate) fn pending() -> Option<Interrupt> {
     with_block(|hub, block| hub.what_is_due(block)).flatten()

@@ -5,3 +5,5 @@
 
 mod permits;
 mod wait_list;
+
+pub(crate) use wait_list::{Ticket, WaitList};

@@ -47,6 +47,12 @@ struct Waiter<P> {
 /// No neighbour.
 const NONE: usize = usize::MAX;
 
+impl<P> Default for WaitList<P> {
+    fn default() -> WaitList<P> {
+        WaitList::new()
+    }
+}
+
 /// A waiter's place, until it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(usize);

@@ -144,12 +144,12 @@ impl Builder {
         F: FnOnce() -> T,
     {
         // SAFETY: the caller's promise.
-        unsafe { self.spawn_with_end(f, || {}) }
+        unsafe { self.spawn_with_end(f, |_| {}) }
     }
 
     /// As [`Builder::spawn_unchecked`]; `end` runs on the green thread when its
-    /// result is stored and nothing of the user's is left to run. It must not
-    /// unwind and must not wait.
+    /// result is stored and nothing of the user's is left to run, and is told
+    /// whether a panic has ended it. It must not unwind and must not wait.
     ///
     /// # Safety
     ///
@@ -158,7 +158,7 @@ impl Builder {
     pub(crate) unsafe fn spawn_with_end<F, T>(
         self,
         f: F,
-        end: impl FnOnce(),
+        end: impl FnOnce(bool),
     ) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T,
@@ -185,11 +185,13 @@ impl Builder {
                 NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
             handle = Some(JoinHandle::new(Thread(record)));
             let body = move || {
-                packet.finish(run(f));
+                let result = run(f);
+                let panicked = matches!(&result, Err(payload) if !Cancelled::is(&**payload));
+                packet.finish(result);
                 // The count of the record that the hub relies on ends here,
                 // when nothing of the user's is left to run.
                 drop(packet);
-                end();
+                end(panicked);
             };
             (pointer, body)
         };

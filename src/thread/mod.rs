@@ -30,7 +30,9 @@
 //!   that one.
 
 mod builder;
+mod guests;
 mod join_handle;
+mod scope;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -42,7 +44,10 @@ use std::time::{Duration, Instant};
 pub use std::thread::{AccessError, LocalKey, Result, available_parallelism, panicking};
 
 pub use builder::Builder;
-pub use join_handle::JoinHandle;
+pub(crate) use builder::install_panic_hook;
+pub(crate) use guests::Guests;
+pub use join_handle::{JoinHandle, join_all, wait_any};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 
 use crate::cancel;
 use crate::hub::{self, Record, Wait, Why};
@@ -84,6 +89,37 @@ where
     Builder::new()
         .spawn(f)
         .unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
+}
+
+/// Spawns a green thread that begins with a [`sleep`] of `delay`.
+///
+/// Cancelled before that is over, `f` never runs. It takes its stack at once.
+///
+/// # Panics
+///
+/// As [`spawn`].
+///
+/// # Examples
+///
+/// ```
+/// use greenring::thread;
+/// use std::time::{Duration, Instant};
+///
+/// let begin = Instant::now();
+/// let handle = thread::spawn_after(Duration::from_millis(5), move || begin.elapsed());
+/// assert!(handle.join().unwrap() >= Duration::from_millis(5));
+/// ```
+#[track_caller]
+pub fn spawn_after<F, T>(delay: Duration, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let start = Instant::now().checked_add(delay);
+    spawn(move || {
+        sleep_to(start);
+        f()
+    })
 }
 
 /// The handle of the calling green thread, or of the OS thread outside one.
@@ -299,6 +335,15 @@ impl Thread {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.identity().name()
+    }
+}
+
+impl Thread {
+    /// Cancels the green thread.
+    #[track_caller]
+    pub(crate) fn cancel(&self) {
+        cancel::require_unwinding("cancelling a green thread");
+        hub::cancel(self.0.identity());
     }
 }
 
