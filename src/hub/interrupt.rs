@@ -94,6 +94,12 @@ impl Hub {
         limit
     }
 
+    /// Whether a wait whose deadline in the wheel has passed has reached its own,
+    /// and not only a limit around it.
+    pub(super) fn has_passed(&self, own: u64) -> bool {
+        own <= self.nanoseconds(Instant::now())
+    }
+
     /// Cancels a green thread: at its present wait, or at its next.
     ///
     /// One that was suspended while nobody unwound does not unwind itself,

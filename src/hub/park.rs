@@ -293,7 +293,7 @@ impl Hub {
             self.timers.borrow_mut().cancel(index);
         }
         match slot.wakeup.get().expect("a wait ends for a reason") {
-            Wakeup::TimedOut if own > block.nearest_limit() => Wakeup::Interrupted,
+            Wakeup::TimedOut if !self.has_passed(own) => Wakeup::Interrupted,
             wakeup => wakeup,
         }
     }

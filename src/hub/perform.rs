@@ -182,7 +182,7 @@ impl Hub {
         let result = slot.result.get();
         match slot.wakeup.get() {
             Some(_) if result != -libc::ECANCELED => {}
-            Some(Wakeup::TimedOut) if own <= block.nearest_limit() => return Performed::TimedOut,
+            Some(Wakeup::TimedOut) if self.has_passed(own) => return Performed::TimedOut,
             Some(Wakeup::TimedOut | Wakeup::Interrupted) => return Performed::Interrupted,
             Some(Wakeup::Unparked | Wakeup::Stuck) | None => {}
         }

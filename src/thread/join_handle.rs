@@ -123,12 +123,11 @@ impl<T> Packet<T> {
             debug_assert!(self.is_done());
             return true;
         }
-        // What has come meanwhile wins.
-        if self.state.fetch_and(!AWAITED, Ordering::AcqRel) & DONE != 0 {
-            return true;
-        }
+        let is_done = self.state.fetch_and(!AWAITED, Ordering::AcqRel) & DONE != 0;
         match verdict {
-            Wakeup::TimedOut => false,
+            Wakeup::TimedOut => is_done,
+            // The interrupt came first. Often it goes to both, and a joiner that
+            // was given its guest's cancellation for a result would panic.
             verdict => cancel::raise_verdict(verdict, Why::Join),
         }
     }
@@ -446,7 +445,7 @@ pub fn wait_any<T>(handles: &[JoinHandle<T>]) -> usize {
         for (handle, ticket) in handles.iter().zip(tickets) {
             handle.unwatch(ticket);
         }
-        if verdict != Wakeup::Unparked && !handles.iter().any(JoinHandle::is_finished) {
+        if verdict != Wakeup::Unparked {
             cancel::raise_verdict(verdict, Why::Join);
         }
     }

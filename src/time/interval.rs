@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::thread;
 
-/// What an [`Interval`] does about ticks that came due while nobody waited.
+/// What an [`Interval`] does about ticks that came due while nobody waited, when
+/// it is at least a period late.
 ///
 /// # Examples
 ///
@@ -103,17 +104,20 @@ impl Interval {
             thread::sleep_until(due);
             now = due;
         }
-        self.next = match self.behavior {
-            MissedTickBehavior::Burst => due.checked_add(self.period),
-            MissedTickBehavior::Delay => now.checked_add(self.period),
-            MissedTickBehavior::Skip => {
-                let late = now.saturating_duration_since(due).as_nanos();
-                let past = late % self.period.as_nanos();
-                // Less than a period, and that is a Duration.
-                let past = Duration::from_nanos_u128(past);
-                now.checked_add(self.period - past)
-            }
-        };
+        self.next = due.checked_add(self.period);
+        if self.next.is_some_and(|next| next <= now) {
+            // That one is missed, too.
+            self.next = match self.behavior {
+                MissedTickBehavior::Burst => self.next,
+                MissedTickBehavior::Delay => now.checked_add(self.period),
+                MissedTickBehavior::Skip => {
+                    let late = now.duration_since(due).as_nanos();
+                    // Less than a period, so it is a Duration.
+                    let past = Duration::from_nanos_u128(late % self.period.as_nanos());
+                    now.checked_add(self.period - past)
+                }
+            };
+        }
         due
     }
 
