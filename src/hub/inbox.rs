@@ -16,7 +16,7 @@
 //! another serial number; mail for an earlier one is dropped. So there are as
 //! many boxes as there were hubs at the same time.
 
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::Arc;
 
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::backend::Bell;
@@ -85,7 +85,7 @@ impl Home {
 }
 
 /// Boxes that no hub has, and the serial number of the next hub.
-static CLOSED: StdMutex<(Vec<&'static Inbox>, u32)> = StdMutex::new((Vec::new(), 0));
+static CLOSED: Mutex<(Vec<&'static Inbox>, u32)> = Mutex::new((Vec::new(), 0));
 
 impl Letterbox {
     /// Opens a box for a new hub.
@@ -142,7 +142,7 @@ impl std::ops::Deref for Letterbox {
 }
 
 impl Inbox {
-    fn new() -> Inbox {
+    pub(super) fn new() -> Inbox {
         Inbox {
             state: AtomicU8::new(AWAKE),
             open: Mutex::new(None),
@@ -155,7 +155,7 @@ impl Inbox {
         lock(&self.open)
     }
 
-    fn open(&self, serial: u32, bell: Arc<Bell>) {
+    pub(super) fn open(&self, serial: u32, bell: Arc<Bell>) {
         let mut open = self.lock();
         self.state.store(AWAKE, Ordering::Release);
         self.rings.store(0, Ordering::Relaxed);
@@ -167,7 +167,7 @@ impl Inbox {
     }
 
     /// Takes the box from its hub; false if that one has it no longer.
-    fn close(&self, serial: u32) -> bool {
+    pub(super) fn close(&self, serial: u32) -> bool {
         let mut open = self.lock();
         if self.serial.load(Ordering::Relaxed) != serial {
             return false;
@@ -179,7 +179,7 @@ impl Inbox {
 
     /// Puts mail for the hub with this serial number in the box; callable from
     /// any OS thread.
-    fn send(&self, serial: u32, mail: Mail) {
+    pub(super) fn send(&self, serial: u32, mail: Mail) {
         let mut open = self.lock();
         let Some(open) = open
             .as_mut()
@@ -234,7 +234,7 @@ impl Inbox {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::backend::{Backend, Choice, Disabled, Kind, Setup};
