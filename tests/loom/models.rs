@@ -326,6 +326,7 @@ mod sync {
         }
 
         impl Guarded {
+            #[allow(clippy::arc_with_non_send_sync)] // loom checks who shares it.
             fn new(permits: usize) -> Arc<Guarded> {
                 let permits = Permits::new(permits);
                 // loom wants its objects made before the others can use them.
