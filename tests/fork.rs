@@ -220,3 +220,34 @@ fn a_forked_child_may_have_a_hub_of_its_own() {
     }
     child_on_each_backend(TEST, TEST, &[], Child::assert_success);
 }
+
+/// On the loop nobody is there to be told by a panic.
+#[test]
+fn a_forked_child_that_comes_back_to_the_loop_is_ended_with_a_sentence() {
+    const TEST: &str = "a_forked_child_that_comes_back_to_the_loop_is_ended_with_a_sentence";
+    if is_child(TEST) {
+        end_after(30);
+        let forks = thread::spawn(|| {
+            // SAFETY: the child goes back to the loop, which ends it.
+            let pid = unsafe { libc::fork() };
+            assert!(pid >= 0);
+            if pid == 0 {
+                end_after(10);
+            }
+            pid
+        });
+        // In the child nobody gets here.
+        let pid = forks.join().unwrap();
+        assert_ne!(pid, 0, "the child has left the loop");
+        let mut status = 0;
+        // SAFETY: `status` outlives the call, and the child is nobody else's.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert!(libc::WIFSIGNALED(status), "{status}");
+        assert_eq!(libc::WTERMSIG(status), libc::SIGABRT);
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[], |child| {
+        child.assert_success();
+        child.assert_says(&["greenring: fatal: greenring cannot be used in a forked child"]);
+    });
+}

@@ -152,3 +152,80 @@ fn a_stderr_that_cannot_be_written_ends_nothing() {
     let child = common::child(test, "full", []);
     assert_eq!(child.status.code(), Some(7), "{}", child.stderr);
 }
+
+/// A destructor of a thread-local of main's OS thread joins.
+struct Joins(RefCell<Option<thread::JoinHandle<()>>>);
+
+impl Drop for Joins {
+    fn drop(&mut self) {
+        // The kernel clears up behind main, so nobody has ended it; but nobody
+        // runs it any more either.
+        let result = self.0.take().expect("it was set").join();
+        assert!(greenring::Cancelled::is(&result.unwrap_err()));
+        common::end_with(9);
+    }
+}
+
+#[test]
+fn a_join_among_mains_last_destructors_does_not_wait_for_ever() {
+    thread_local! {
+        static JOINS: Joins = const { Joins(RefCell::new(None)) };
+    }
+    const TEST: &str = "a_join_among_mains_last_destructors_does_not_wait_for_ever";
+    if common::is_child(TEST) {
+        // The child of a fork has this OS thread for its main one.
+        let code = common::forked(|| {
+            JOINS.with(|_| ());
+            let parked = thread::spawn(thread::park);
+            thread::yield_now();
+            JOINS.with(|joins| *joins.0.borrow_mut() = Some(parked));
+            std::process::exit(3)
+        });
+        assert_eq!(code, 9, "the destructor has run to its end");
+        return;
+    }
+    common::child_on_each_backend(TEST, TEST, &[], common::Child::assert_success);
+}
+
+/// A descriptor that the kernel has handed over when its green thread never
+/// runs again.
+#[test]
+fn what_was_accepted_for_one_that_never_takes_it_is_closed() {
+    const TEST: &str = "what_was_accepted_for_one_that_never_takes_it_is_closed";
+    if common::is_child(TEST) {
+        common::end_after(60);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let before = common::open_descriptors();
+        for _ in 0..20 {
+            let listener = listener.try_clone().unwrap();
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            let client = std::thread::spawn(move || {
+                let listener = greenring::net::TcpListener::from(listener);
+                thread::spawn(move || {
+                    // If the root, which ends the hub, is resumed first, nobody
+                    // takes it here.
+                    drop(listener.accept());
+                    thread::park();
+                });
+                let client = thread::spawn(move || {
+                    // Both come while nobody looks: the root's byte first.
+                    std::io::Write::write_all(&mut &other, b"x").unwrap();
+                    std::net::TcpStream::connect(address).unwrap()
+                });
+                let mut one = greenring::net::TcpStream::from(std::os::fd::OwnedFd::from(one));
+                std::io::Read::read_exact(&mut one, &mut [0]).unwrap();
+                client.join().unwrap()
+            });
+            let mut client = client.join().unwrap();
+            // The listener of the abandoned green thread is lost with it.
+            match std::io::Read::read(&mut client, &mut [0]) {
+                Ok(count) => assert_eq!(count, 0),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            }
+        }
+        assert_eq!(common::open_descriptors(), before + 20);
+        return;
+    }
+    common::child_on_each_backend(TEST, TEST, &[], common::Child::assert_success);
+}

@@ -105,6 +105,30 @@ both_backends! {
         assert!(received == all[..count]);
     }
 
+    fn progress_gives_a_write_no_more_time() {
+        let (stream, peer) = pair();
+        shrink_buffers(&stream, &peer);
+        stream.set_write_timeout(Some(Duration::from_millis(40))).unwrap();
+        // Each step of the reader comes long before a limit that began with the
+        // step before it would have passed.
+        let reader = thread::spawn(move || {
+            let mut received = 0;
+            let mut buffer = [0; 8192];
+            loop {
+                match (&peer).read(&mut buffer).unwrap() {
+                    0 => return received,
+                    count => received += count,
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let all = vec![0; 8 << 20];
+        let count = (&stream).write(&all).unwrap();
+        assert!(0 < count && count < all.len());
+        drop(stream);
+        assert_eq!(reader.join().unwrap(), count);
+    }
+
     fn a_blocking_write_returns_when_all_is_written() {
         let (stream, peer) = pair();
         shrink_buffers(&stream, &peer);

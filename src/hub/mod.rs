@@ -197,6 +197,7 @@ impl Hub {
                 let next = self.run_queue.borrow_mut().pop();
                 match next {
                     Some(ROOT) => {
+                        self.end_forked_child();
                         // The root may now run for long without coming back.
                         self.kernel(self.backend.borrow_mut().flush());
                         std::mem::forget(guard);
@@ -233,11 +234,7 @@ impl Hub {
     fn collect(&self) {
         self.budget.set(BUDGET);
         count(&self.counters.turns);
-        if self.is_forked_child() {
-            // On the loop nobody is there to be told by a panic.
-            report::say(concat!("greenring: fatal: ", forked_child!()));
-            std::process::abort();
-        }
+        self.end_forked_child();
         self.deliver_if_deferred();
         if self.run_queue.borrow().is_empty() {
             self.sleep();
@@ -438,6 +435,16 @@ impl Hub {
 
     fn is_forked_child(&self) -> bool {
         self.fork_word.is_forked_child()
+    }
+
+    /// Ends a forked child that has come back to the loop, before it touches
+    /// the kernel's side: nobody is there to be told by a panic.
+    #[inline]
+    fn end_forked_child(&self) {
+        if self.is_forked_child() {
+            report::say(concat!("greenring: fatal: ", forked_child!()));
+            std::process::abort();
+        }
     }
 
     /// Refuses to touch the kernel's side in a forked child.

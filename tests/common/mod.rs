@@ -312,6 +312,12 @@ pub fn end_after(seconds: u32) {
     unsafe { libc::alarm(seconds) };
 }
 
+/// Ends the process at once with this exit code.
+pub fn end_with(code: i32) -> ! {
+    // SAFETY: takes a plain value.
+    unsafe { libc::_exit(code) }
+}
+
 /// Runs `body` in a forked child, where no other OS thread exists, and gives
 /// its exit code: `body`'s, 101 after a panic, or a signal's negated number.
 ///
@@ -324,8 +330,7 @@ pub fn forked(body: impl FnOnce() -> i32) -> i32 {
     if pid == 0 {
         end_after(60);
         let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
-        // SAFETY: ends the process at once.
-        unsafe { libc::_exit(code) };
+        end_with(code);
     }
     let mut status = 0;
     // SAFETY: `status` outlives the call, and the child is nobody else's.
