@@ -198,10 +198,10 @@ fn what_was_accepted_for_one_that_never_takes_it_is_closed() {
         let address = listener.local_addr().unwrap();
         let before = common::open_descriptors();
         for _ in 0..20 {
-            let listener = listener.try_clone().unwrap();
+            let theirs = listener.try_clone().unwrap();
             let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
             let client = std::thread::spawn(move || {
-                let listener = greenring::net::TcpListener::from(listener);
+                let listener = greenring::net::TcpListener::from(theirs);
                 thread::spawn(move || {
                     // If the root, which ends the hub, is resumed first, nobody
                     // takes it here.
