@@ -93,14 +93,11 @@ impl Permits {
         is_taken
     }
 
-    /// Takes permits, waiting for them until the deadline at the most; whether
-    /// it has them.
-    ///
-    /// An interrupt unwinds. Nothing is taken then.
+    /// Takes permits if that is easy. If not, they may be free all the same.
     #[inline]
-    pub(super) fn acquire(&self, permits: usize, why: Why, deadline: Option<Instant>) -> bool {
+    pub(super) fn acquire_fast(&self, permits: usize) -> bool {
         let state = self.state.load(Ordering::Relaxed);
-        if state & WAITING == 0
+        state & WAITING == 0
             && state >= permits * ONE
             && self
                 .state
@@ -111,14 +108,20 @@ impl Permits {
                     Ordering::Relaxed,
                 )
                 .is_ok()
-        {
-            return true;
-        }
-        self.acquire_slow(permits, why, deadline)
     }
 
+    /// Takes permits, waiting for them until the deadline at the most; whether
+    /// it has them.
+    ///
+    /// An interrupt unwinds. Nothing is taken then.
+    #[inline]
+    pub(super) fn acquire(&self, permits: usize, why: Why, deadline: Option<Instant>) -> bool {
+        self.acquire_fast(permits) || self.acquire_slow(permits, why, deadline)
+    }
+
+    /// As [`acquire`](Self::acquire), when it is not easy.
     #[cold]
-    fn acquire_slow(&self, permits: usize, why: Why, deadline: Option<Instant>) -> bool {
+    pub(super) fn acquire_slow(&self, permits: usize, why: Why, deadline: Option<Instant>) -> bool {
         let mut line = lock(&self.line);
         if self.take(&mut line, permits) {
             return true;
@@ -131,7 +134,9 @@ impl Permits {
         };
         let ticket = line.enter(wait.unparker(), asked);
         loop {
-            drop(line);
+            // The first in the line may have been told to try and abandoned with
+            // its hub since: then what it left is for those behind it.
+            self.settle(line);
             let verdict = wait.park(why, std::ptr::from_ref(self).addr(), deadline);
             line = lock(&self.line);
             if line.is_chosen(ticket) {
