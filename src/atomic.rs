@@ -3,7 +3,9 @@
 //! They come through here so that `tests/loom.rs` can compile the same files
 //! against loom's, which tries every interleaving.
 
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 use std::sync::PoisonError;

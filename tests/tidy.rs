@@ -104,6 +104,8 @@ const UNSAFE: &[(&str, &str)] = &[
         "spawns closures that borrow, and sees them off",
     ),
     ("thread/builder.rs", "gives the hub a body that may borrow"),
+    ("sync/mutex.rs", "lends the value to who holds the permit"),
+    ("sync/rwlock.rs", "lends the value to who holds permits"),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
 ];

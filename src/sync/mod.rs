@@ -1,9 +1,46 @@
 //! Locks and signals between green threads, under the names of `std::sync`.
 //!
 //! Everything here works between green threads of one hub, of hubs on different
-//! OS threads, and OS threads that never had a hub, in every mixture.
+//! OS threads, and OS threads that never had a hub, in every mixture. Who waits
+//! parks its green thread, or blocks its OS thread if that has no hub; no hub is
+//! started.
+//!
+//! A wait is interrupted as any other (see [`cancel`](crate::cancel)): then it
+//! has taken nothing, and its place in the line is free.
+//!
+//! What a green thread holds that is abandoned with its hub stays held. Join it,
+//! or use [`runtime::Builder::run`](crate::runtime::Builder::run), which ends
+//! them all.
+//!
+//! Inside, there are two ways to wait: for permits, which one has and gives back
+//! (`permits.rs`: `Mutex`, `RwLock`, `Semaphore`), and for an occasion, which
+//! comes and is gone (`line.rs`: `Condvar`, `Barrier`, `Event`, `Once`).
 
+mod barrier;
+mod condvar;
+mod event;
+mod lazy_lock;
+mod line;
+mod mutex;
+mod once;
+mod once_lock;
+mod owner;
 mod permits;
+mod poison;
+mod rwlock;
+mod semaphore;
 mod wait_list;
+
+pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
+
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use event::Event;
+pub use lazy_lock::LazyLock;
+pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceState};
+pub use once_lock::OnceLock;
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{OwnedPermit, Permit, Semaphore};
 
 pub(crate) use wait_list::{Ticket, WaitList};

@@ -30,6 +30,8 @@ pub(crate) struct WaitList<P> {
     waiters: Slab<Waiter<P>>,
     first: usize,
     last: usize,
+    /// How many are in the line.
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -81,12 +83,18 @@ impl<P> WaitList<P> {
             waiters: Slab::new(),
             first: NONE,
             last: NONE,
+            len: 0,
         }
     }
 
     /// Whether nobody is in the line.
     pub(crate) fn is_empty(&self) -> bool {
         self.first == NONE
+    }
+
+    /// How many are in the line, those included who will never come for it.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Enters the line at its end.
@@ -119,6 +127,7 @@ impl<P> WaitList<P> {
             last => self.waiters[last].behind = place,
         }
         self.last = place;
+        self.len += 1;
         Ticket(place)
     }
 
@@ -189,6 +198,7 @@ impl<P> WaitList<P> {
     }
 
     fn unlink(&mut self, place: usize) {
+        self.len -= 1;
         let waiter = &mut self.waiters[place];
         let before = std::mem::replace(&mut waiter.before, NONE);
         let behind = std::mem::replace(&mut waiter.behind, NONE);
