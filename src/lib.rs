@@ -62,6 +62,8 @@
 //!   each of several OS threads.
 //! - A call that blocks the OS thread (a std lock held by a green thread that
 //!   waits, a foreign library's I/O, a long computation) stops its hub.
+//! - std's thread-locals are shared by the green threads of an OS thread;
+//!   [`thread_local!`] gives each its own.
 //! - Green threads that are alive when their OS thread ends are abandoned.
 
 #![deny(

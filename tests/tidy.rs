@@ -32,6 +32,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("hub::timers", 1),
     ("hub::run_queue", 1),
     ("hub::overflow", 1),
+    ("hub::locals", 1),
     ("backend", 1),
     ("atomic", 0),
 ];
@@ -43,6 +44,7 @@ const LEAVES: &[&str] = &[
     "hub::timers",
     "hub::run_queue",
     "hub::overflow",
+    "hub::locals",
 ];
 
 /// Where `unsafe` may be written, and what for.

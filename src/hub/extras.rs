@@ -1,5 +1,5 @@
 //! What a context keeps on its own stack, because it is rarely looked at: the
-//! time limits in force.
+//! time limits in force, and a green thread's locals.
 //!
 //! The limits are a chain of frames, the innermost first. `interrupt.rs` sets
 //! them and takes them out of force.
@@ -7,6 +7,10 @@
 #![allow(unsafe_code)] // Follows the chain of limits, which lie on the caller's frames.
 
 use std::cell::Cell;
+
+use super::current::{self, Context};
+use super::locals::{self, Locals};
+use super::state::ROOT;
 
 /// What a context keeps on its own stack, because it is rarely looked at.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub(super) struct Extras {
     pub(super) edges: Cell<u64>,
     /// It unwinds by an interrupt, or has lately.
     pub(super) raised: Cell<bool>,
+    /// A root's stay empty: it has those of its OS thread, which outlive hubs.
+    locals: Locals,
 }
 
 /// A time limit, on the frame of `interrupt::limited`.
@@ -44,4 +50,18 @@ impl Extras {
     pub(super) fn nearest(&self) -> u64 {
         self.edges().next().map_or(u64::MAX, |edge| edge.nearest)
     }
+}
+
+/// Looks at the locals of the calling green thread or OS thread.
+///
+/// Nothing of the user's may run in `look`.
+#[inline]
+pub(crate) fn with_locals<R>(look: impl FnOnce(&Locals) -> R) -> R {
+    current::with(|context| match context {
+        Context::Hub(hub) if hub.current.get() != ROOT => {
+            let extras = hub.table.get(hub.current.get()).extras();
+            look(&extras.expect("who runs has extras").locals)
+        }
+        Context::Hub(_) | Context::Bare | Context::Ended => locals::with_os_thread(look),
+    })
 }

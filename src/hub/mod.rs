@@ -21,6 +21,7 @@ mod fork;
 mod green_thread;
 mod inbox;
 mod interrupt;
+mod locals;
 mod overflow;
 mod park;
 mod perform;
@@ -44,6 +45,7 @@ use counters::{Counters, count};
 pub(crate) use current::is_green;
 pub(crate) use end::run;
 use extras::Extras;
+pub(crate) use extras::with_locals;
 use fork::ForkWord;
 use green_thread::GreenThread;
 pub(crate) use inbox::Home;
@@ -52,6 +54,7 @@ pub(crate) use interrupt::{
     EdgeKey, Interrupt, cancel, is_cancelled, is_cancelled_before_start, is_panicking, limited,
     note_interrupt, note_no_interrupt, pending, shielded,
 };
+pub(crate) use locals::{Local, Locals};
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
 pub(crate) use record::{Identity, Record, current, current_id};

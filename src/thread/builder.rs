@@ -10,7 +10,7 @@ use std::sync::{Arc, Once};
 use super::join_handle::{JoinHandle, Packet};
 use super::{Result, Thread};
 use crate::cancel::Cancelled;
-use crate::hub::{self, Identity, Record};
+use crate::hub::{self, Identity, Locals, Record};
 
 /// Configures a green thread before it is spawned.
 ///
@@ -185,9 +185,12 @@ impl Builder {
                 NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
             handle = Some(JoinHandle::new(Thread(record)));
             let body = move || {
-                let result = run(f);
+                let result = end_locals(run(f));
                 let panicked = matches!(&result, Err(payload) if !Cancelled::is(&**payload));
                 packet.finish(result);
+                // A result that nobody fetches was dropped there, and may have
+                // started locals.
+                discard(end_locals(Ok(())));
                 // The count of the record that the hub relies on ends here,
                 // when nothing of the user's is left to run.
                 drop(packet);
@@ -205,13 +208,41 @@ impl Builder {
 /// Runs the user's closure to its end; its captures are gone afterwards.
 fn run<T>(f: impl FnOnce() -> T) -> Result<T> {
     if hub::is_cancelled_before_start() {
-        // Its destructors are the user's code: they may wait, and may panic.
-        return match catch_unwind(AssertUnwindSafe(|| hub::shielded(|| drop(f)))) {
+        return match drop_caught(f) {
             Ok(()) => Err(Box::new(Cancelled)),
             Err(payload) => Err(payload),
         };
     }
     catch_unwind(AssertUnwindSafe(f))
+}
+
+/// Destroys the caller's locals, the last that was started first, until there
+/// are none: their destructors may start others, and may wait.
+///
+/// A panic of theirs becomes the result, unless that is an error already.
+fn end_locals<T>(mut result: Result<T>) -> Result<T> {
+    while let Some(local) = hub::with_locals(Locals::take_last) {
+        if let Err(payload) = drop_caught(local) {
+            let panic = Err(payload);
+            discard(match result {
+                Ok(_) => std::mem::replace(&mut result, panic),
+                Err(_) => panic,
+            });
+        }
+    }
+    result
+}
+
+/// Drops what nobody will have; a panic of it has been told by the hook.
+fn discard<T>(unwanted: T) {
+    if let Err(payload) = drop_caught(unwanted) {
+        std::mem::forget(payload);
+    }
+}
+
+/// Drops what is the user's: what its destructor waits for, it gets.
+fn drop_caught<T>(value: T) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(|| hub::shielded(|| drop(value))))
 }
 
 /// Puts a line before every panic message of a green thread, which would

@@ -2,8 +2,8 @@
 //!
 //! [`spawn`] makes a green thread of the calling OS thread's hub, which is
 //! started if there is none yet. A green thread never moves to another OS
-//! thread, so its closure need not be `Send`: `Rc`, `RefCell` and borrowed
-//! thread-locals work as in single-threaded code.
+//! thread, so its closure need not be `Send`: `Rc` and `RefCell` work as in
+//! single-threaded code.
 //!
 //! Green threads start in the order in which they were spawned, not before
 //! their spawner waits or yields, and run one at a time. Everything but spawning
@@ -23,7 +23,9 @@
 //!   are made for code that runs to its end. Do not wait in the initialiser of
 //!   one, nor in the destructor of one, nor inside `with` of one that others may
 //!   replace or that may be destroyed meanwhile: a reference to it could outlive
-//!   it. std cannot prevent that, and neither can greenring.
+//!   it. std cannot prevent that, and neither can greenring. Those made by
+//!   [`greenring::thread_local!`](crate::thread_local) belong to one green thread
+//!   each, and one may wait in all these places.
 //! - The first spawn puts a hook of its own before the process's panic hook,
 //!   which says which green thread panics and where it was spawned. std knows
 //!   the OS thread only: its own message, and `std::thread::current()`, name
@@ -32,6 +34,7 @@
 mod builder;
 mod guests;
 mod join_handle;
+mod local;
 mod scope;
 
 use std::fmt;
@@ -41,12 +44,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[doc(no_inline)]
-pub use std::thread::{AccessError, LocalKey, Result, available_parallelism, panicking};
+pub use std::thread::{Result, available_parallelism, panicking};
 
 pub use builder::Builder;
 pub(crate) use builder::install_panic_hook;
 pub(crate) use guests::Guests;
 pub use join_handle::{JoinHandle, join_all, wait_any};
+pub use local::{AccessError, LocalKey};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 
 use crate::cancel;
