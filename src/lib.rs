@@ -38,7 +38,7 @@
 //! ```text
 //!  5  runtime                                      start and look
 //!  4  thread  net  os  time                        std's faces: names and docs, no mechanism
-//!  3  io  cancel  blocking                         typed operations and waiting, on park and perform
+//!  3  io  cancel  blocking  block_on               typed operations and waiting, on park and perform
 //!  2  hub                                          the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, …}  leaves: the kernel's side and data structures
 //!  0  std  libc  nix  io-uring  corosensei  slab
@@ -82,6 +82,7 @@ struct Readme;
 
 mod atomic;
 mod backend;
+mod block_on;
 mod blocking;
 mod hub;
 
@@ -94,5 +95,6 @@ pub mod sync;
 pub mod thread;
 pub mod time;
 
+pub use block_on::block_on;
 pub use cancel::Cancelled;
 pub use thread::{sleep, spawn, yield_now};

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("sync", 3),
     ("cancel", 3),
     ("blocking", 3),
+    ("block_on", 3),
     ("hub", 2),
     ("hub::stack", 1),
     ("hub::arena", 1),

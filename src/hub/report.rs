@@ -193,6 +193,7 @@ impl fmt::Display for Describe<'_> {
             State::Parked(Why::Receive) => ": waits for a message",
             State::Parked(Why::Send) => ": waits for room for a message",
             State::Parked(Why::Select) => ": waits in a select",
+            State::Parked(Why::Future) => ": waits for a future",
             State::Parked(Why::HubEnd) => ": waits for the end of the hub's green threads",
             State::Performing => return perform::describe(self.0, f),
         })

@@ -57,6 +57,8 @@ pub(crate) enum Why {
     Send,
     /// One of several things.
     Select,
+    /// A waker of a future.
+    Future,
 }
 
 /// Why a wait is over.
