@@ -12,6 +12,8 @@ const BACKEND: &str = "GREENRING_BACKEND";
 const STACK_SIZE: &str = "GREENRING_STACK_SIZE";
 const RING_ENTRIES: &str = "GREENRING_RING_ENTRIES";
 const DISABLE: &str = "GREENRING_DISABLE";
+const SHUFFLE: &str = "GREENRING_SHUFFLE";
+const WATCHDOG: &str = "GREENRING_WATCHDOG";
 
 /// Address space of a green thread's stack, guard page included. A TLS
 /// handshake in a debug build needs 130 KiB; pages are committed when touched.
@@ -23,6 +25,9 @@ pub(crate) const STACK_SIZES: RangeInclusive<usize> = stack::MIN_SIZE..=stack::M
 /// can queue, so that a turn is one enter.
 const DEFAULT_RING_ENTRIES: u32 = 512;
 pub(crate) const RING_ENTRIES_RANGE: RangeInclusive<u32> = 2..=32_768;
+
+/// Milliseconds after which the watchdog may report: up to an hour.
+pub(crate) const WATCHDOG_RANGE: RangeInclusive<u64> = 1..=3_600_000;
 
 /// How long a hub's end waits for green threads that do not end.
 const DEFAULT_END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +42,10 @@ pub(crate) struct Config {
     /// Name of the hub's root in the table of green threads.
     pub(crate) name: Option<String>,
     pub(crate) end_timeout: Duration,
+    /// Seed of a random order of the run queue.
+    pub(crate) shuffle: Option<u64>,
+    /// How long one green thread may hold the hub before that is reported.
+    pub(crate) watchdog: Option<Duration>,
 }
 
 impl Config {
@@ -97,6 +106,30 @@ impl Config {
                 )
             })?,
         };
+        let shuffle = match lookup(SHUFFLE) {
+            None => None,
+            Some(value) => match value.parse() {
+                Ok(seed) => Some(seed),
+                Err(_) => {
+                    let allowed = format!("a number from 0 to {}", u64::MAX);
+                    return Err(invalid(SHUFFLE, &value, &allowed));
+                }
+            },
+        };
+        let watchdog = match lookup(WATCHDOG) {
+            None => None,
+            Some(value) => match value.parse() {
+                Ok(limit) if WATCHDOG_RANGE.contains(&limit) => Some(Duration::from_millis(limit)),
+                _ => {
+                    let allowed = format!(
+                        "a number of milliseconds from {} to {}",
+                        WATCHDOG_RANGE.start(),
+                        WATCHDOG_RANGE.end()
+                    );
+                    return Err(invalid(WATCHDOG, &value, &allowed));
+                }
+            },
+        };
         Ok(Config {
             choice,
             stack_size,
@@ -104,6 +137,8 @@ impl Config {
             disabled,
             name: None,
             end_timeout: DEFAULT_END_TIMEOUT,
+            shuffle,
+            watchdog,
         })
     }
 
@@ -138,6 +173,7 @@ mod tests {
         assert_eq!(config.choice, Choice::Automatic);
         assert_eq!(config.stack_size, DEFAULT_STACK_SIZE);
         assert_eq!(config.disabled, Disabled::default());
+        assert_eq!((config.shuffle, config.watchdog), (None, None));
     }
 
     #[test]
@@ -149,6 +185,9 @@ mod tests {
         );
         assert_eq!(with(STACK_SIZE, "65536").unwrap().stack_size, 65_536);
         assert_eq!(with(RING_ENTRIES, "4").unwrap().ring_entries, 4);
+        assert_eq!(with(SHUFFLE, "0").unwrap().shuffle, Some(0));
+        let limit = Duration::from_millis(100);
+        assert_eq!(with(WATCHDOG, "100").unwrap().watchdog, Some(limit));
         let disabled = with(DISABLE, "defer_taskrun, guard_install")
             .unwrap()
             .disabled;
@@ -166,6 +205,11 @@ mod tests {
             (STACK_SIZE, "0", "from 16384 to"),
             (RING_ENTRIES, "1", "from 2 to 32768"),
             (DISABLE, "uring,bogus", "defer_taskrun"),
+            (SHUFFLE, "-1", "from 0 to 18446744073709551615"),
+            (SHUFFLE, "on", "from 0 to"),
+            (WATCHDOG, "0", "milliseconds from 1 to 3600000"),
+            (WATCHDOG, "3600001", "from 1 to 3600000"),
+            (WATCHDOG, "100ms", "from 1 to 3600000"),
         ] {
             let error = with(variable, value).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -157,7 +157,7 @@ impl Hub {
             inbox: Letterbox::open(bell),
             mail: RefCell::default(),
             table: Table::new()?,
-            run_queue: RefCell::new(RunQueue::new()),
+            run_queue: RefCell::new(RunQueue::new(config.shuffle)),
             timers: RefCell::new(Timers::new()),
             due: RefCell::default(),
             stacks: RefCell::new(Stacks::new(guard)),

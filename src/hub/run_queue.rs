@@ -1,5 +1,8 @@
 //! The run queue of one hub: the ready green threads, first in, first out.
 //!
+//! Given a seed, it hands them out in a random order that the seed decides: for finding what a
+//! program has left to the order by mistake.
+//!
 //! Green threads are named by their index in the hub's table. That a ready green thread is queued
 //! once and not twice is for the hub to see to: the queue takes any index.
 //!
@@ -14,12 +17,15 @@ use std::collections::{TryReserveError, VecDeque};
 pub(crate) struct RunQueue {
     /// From the front, where the next green thread to run leaves, to the back.
     ready: VecDeque<u32>,
+    /// What the order is drawn from; `None` is first in, first out.
+    shuffle: Option<u64>,
 }
 
 impl RunQueue {
-    pub(crate) fn new() -> RunQueue {
+    pub(crate) fn new(seed: Option<u64>) -> RunQueue {
         RunQueue {
             ready: VecDeque::new(),
+            shuffle: seed,
         }
     }
 
@@ -34,7 +40,20 @@ impl RunQueue {
     }
 
     pub(crate) fn pop(&mut self) -> Option<u32> {
+        if self.shuffle.is_some() {
+            self.draw();
+        }
         self.ready.pop_front()
+    }
+
+    /// Brings a random one to the front.
+    #[cold]
+    fn draw(&mut self) {
+        let (Some(state), ready @ 2..) = (&mut self.shuffle, self.ready.len()) else {
+            return;
+        };
+        let drawn = (splitmix(state) % ready as u64) as usize;
+        self.ready.swap(0, drawn);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -46,6 +65,14 @@ impl RunQueue {
     }
 }
 
+/// The next number of the generator splitmix64.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_was_reserved_is_not_allocated_again() {
-        let mut queue = RunQueue::new();
+        let mut queue = RunQueue::new(None);
         queue.push(0);
         queue.reserve(1000).unwrap();
         let capacity = queue.ready.capacity();
@@ -68,6 +95,26 @@ mod tests {
             }
         }
         assert_eq!(queue.ready.capacity(), capacity);
+    }
+
+    fn order(seed: Option<u64>) -> Vec<u32> {
+        let mut queue = RunQueue::new(seed);
+        (0..100).for_each(|index| queue.push(index));
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn a_seed_decides_the_order_and_nobody_is_lost() {
+        let in_order: Vec<u32> = (0..100).collect();
+        assert_eq!(order(None), in_order);
+        assert_eq!(order(Some(0)), order(Some(0)));
+        assert_ne!(order(Some(0)), order(Some(1)));
+        for seed in 0..10 {
+            let mut drawn = order(Some(seed));
+            assert_ne!(drawn, in_order);
+            drawn.sort_unstable();
+            assert_eq!(drawn, in_order);
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -88,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_a_plain_list_does(steps in prop::collection::vec(step(), 0..400)) {
-            let mut queue = RunQueue::new();
+            let mut queue = RunQueue::new(None);
             let mut model: Vec<u32> = Vec::new();
             for step in steps {
                 match step {
