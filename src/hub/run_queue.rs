@@ -1,7 +1,8 @@
 //! The run queue of one hub: the ready green threads, first in, first out.
 //!
-//! Given a seed, it hands them out in a random order that the seed decides: for finding what a
-//! program has left to the order by mistake.
+//! Given a seed, each goes to a random place, which the seed decides: for finding what a program
+//! leaves to the order by mistake. One that yields goes to the end all the same, so that every other
+//! gets its turn.
 //!
 //! Green threads are named by their index in the hub's table. That a ready green thread is queued
 //! once and not twice is for the hub to see to: the queue takes any index.
@@ -17,7 +18,7 @@ use std::collections::{TryReserveError, VecDeque};
 pub(crate) struct RunQueue {
     /// From the front, where the next green thread to run leaves, to the back.
     ready: VecDeque<u32>,
-    /// What the order is drawn from; `None` is first in, first out.
+    /// What places are drawn from; `None` is first in, first out.
     shuffle: Option<u64>,
 }
 
@@ -36,24 +37,30 @@ impl RunQueue {
     }
 
     pub(crate) fn push(&mut self, index: u32) {
+        if self.shuffle.is_some() {
+            self.push_anywhere(index);
+        } else {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// Behind all that are ready, whatever the order: for one that lets them go first.
+    pub(crate) fn push_last(&mut self, index: u32) {
         self.ready.push_back(index);
     }
 
-    pub(crate) fn pop(&mut self) -> Option<u32> {
-        if self.shuffle.is_some() {
-            self.draw();
-        }
-        self.ready.pop_front()
-    }
-
-    /// Brings a random one to the front.
     #[cold]
-    fn draw(&mut self) {
-        let (Some(state), ready @ 2..) = (&mut self.shuffle, self.ready.len()) else {
+    fn push_anywhere(&mut self, index: u32) {
+        let Some(state) = &mut self.shuffle else {
             return;
         };
-        let drawn = (splitmix(state) % ready as u64) as usize;
-        self.ready.swap(0, drawn);
+        let places = self.ready.len() as u64 + 1;
+        self.ready
+            .insert((splitmix(state) % places) as usize, index);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<u32> {
+        self.ready.pop_front()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -114,6 +121,19 @@ mod tests {
             assert_ne!(drawn, in_order);
             drawn.sort_unstable();
             assert_eq!(drawn, in_order);
+        }
+    }
+
+    #[test]
+    fn in_a_random_order_too_whoever_yields_lets_all_others_go_first() {
+        for seed in 0..10 {
+            let mut queue = RunQueue::new(Some(seed));
+            (0..10).for_each(|index| queue.push(index));
+            queue.push_last(10);
+            (11..20).for_each(|index| queue.push(index));
+            let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).collect();
+            let place = |index| order.iter().position(|other| *other == index);
+            assert!((0..10).all(|index| place(index) < place(10)), "{order:?}");
         }
     }
 
