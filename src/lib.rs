@@ -36,7 +36,7 @@
 //! `tests/tidy.rs` checks it.
 //!
 //! ```text
-//!  5  runtime                                      start and look
+//!  5  runtime  inspect                             start and look
 //!  4  thread  net  os  time                        std's faces: names and docs, no mechanism
 //!  3  io  cancel  blocking  block_on               typed operations and waiting, on park and perform
 //!  2  hub                                          the only place where a stack is switched
@@ -87,6 +87,7 @@ mod blocking;
 mod hub;
 
 pub mod cancel;
+pub mod inspect;
 pub mod io;
 pub mod net;
 pub mod os;

@@ -512,7 +512,8 @@ fn a_wait_that_nothing_can_end_panics_with_a_table() {
             "green thread 'first' (id ",
             "parked until it is unparked, spawned at tests/environment.rs:",
             "green thread 'second' (id ",
-            "waits for the end of another one, spawned at tests/environment.rs:",
+            "waits for the end of another one: green thread 'first' (id ",
+            "), spawned at tests/environment.rs:",
             "the verdict: this wait would last for ever",
         ]);
     });

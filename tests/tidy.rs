@@ -18,6 +18,7 @@ use std::path::Path;
 /// longest that fits counts.
 const FLOORS: &[(&str, u32)] = &[
     ("runtime", 5),
+    ("inspect", 5),
     ("thread", 4),
     ("net", 4),
     ("os", 4),
@@ -30,6 +31,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("hub", 2),
     ("hub::stack", 1),
     ("hub::arena", 1),
+    ("hub::moment", 1),
     ("hub::timers", 1),
     ("hub::run_queue", 1),
     ("hub::overflow", 1),
@@ -42,6 +44,7 @@ const FLOORS: &[(&str, u32)] = &[
 const LEAVES: &[&str] = &[
     "hub::stack",
     "hub::arena",
+    "hub::moment",
     "hub::timers",
     "hub::run_queue",
     "hub::overflow",

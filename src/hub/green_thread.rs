@@ -23,6 +23,7 @@ use std::ptr::{self, NonNull};
 use corosensei::{CoroutineResult, Yielder};
 
 use super::extras::Extras;
+use super::moment::Moment;
 use super::record::{Identity, Record};
 use super::stack::{Bounds, Stack};
 use super::state::{State, Wakeup};
@@ -53,8 +54,8 @@ pub(super) struct Slot {
     pub(super) calm: Cell<bool>,
     /// Its cancellation is held back.
     pub(super) shielded: Cell<bool>,
-    /// When it was last suspended, on the hub's coarse clock.
-    pub(super) since: Cell<u32>,
+    /// When it was last suspended, or spawned if it has not run yet.
+    pub(super) since: Cell<Moment>,
     /// Names the latest wait or operation; never goes back, so a stale unparker
     /// or completion is noticed even after the block was reused.
     pub(super) wait: Cell<u64>,
@@ -117,7 +118,7 @@ impl GreenThread {
                 attention: Cell::new(0),
                 calm: Cell::new(true),
                 shielded: Cell::new(false),
-                since: Cell::new(0),
+                since: Cell::default(),
                 wait: Cell::new(0),
                 subject: Cell::new(ptr::null()),
                 id: Cell::new(0),

@@ -22,6 +22,7 @@ mod green_thread;
 mod inbox;
 mod interrupt;
 mod locals;
+mod moment;
 mod overflow;
 mod park;
 mod perform;
@@ -55,11 +56,13 @@ pub(crate) use interrupt::{
     note_interrupt, note_no_interrupt, pending, shielded,
 };
 pub(crate) use locals::{Local, Locals};
+use moment::Moment;
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform};
 pub(crate) use record::{Identity, Record, current, current_id};
 use report::Silence;
-pub(crate) use report::{print_table, say};
+pub use report::Standing;
+pub(crate) use report::{Row, print_table, rows, say};
 use run_queue::RunQueue;
 use stack::{Guard, Stack, Stacks};
 use state::{ROOT, State};
@@ -111,6 +114,9 @@ pub(crate) struct Hub {
     silent_since: Cell<Option<Instant>>,
     /// The table of a silent hub was printed.
     reported: Cell<bool>,
+    /// When the turn began: read from the clock once per turn, so that every
+    /// suspension may write it down.
+    moment: Cell<Moment>,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     /// What the root keeps as a green thread does on its stack.
@@ -171,6 +177,7 @@ impl Hub {
             abandoning: Cell::new(false),
             silent_since: Cell::new(None),
             reported: Cell::new(false),
+            moment: Cell::new(Moment::now()),
             epoch: Instant::now(),
             extras: Extras::default(),
             counters: Counters::default(),
@@ -254,6 +261,7 @@ impl Hub {
         if self.inbox.has_mail() {
             self.read_mail();
         }
+        self.moment.set(Moment::now());
     }
 
     /// Waits for a completion, the nearest deadline or mail, whichever is first.
@@ -345,6 +353,7 @@ impl Hub {
         debug_assert_ne!(block.slot.state.get(), State::Running);
         let calm = !std::thread::panicking();
         block.slot.calm.set(calm);
+        block.slot.since.set(self.moment.get());
         if !calm {
             self.unwinding.set(self.unwinding.get() + 1);
         }
@@ -365,7 +374,9 @@ impl Hub {
     fn yield_now(&self) {
         let index = self.current.get();
         let block = self.table.get(index);
-        self.make_ready(index, block, Wakeup::Unparked);
+        block.slot.state.set(State::Ready);
+        block.slot.wakeup.set(Some(Wakeup::Unparked));
+        self.run_queue.borrow_mut().push_last(index);
         self.switch_away(block);
     }
 
@@ -547,6 +558,7 @@ impl Hub {
         // SAFETY: the table's blocks do not move and a block is given back
         // after its coroutine has returned; the rest is the caller's promise.
         unsafe { block.start(stack, record, body) };
+        block.slot.since.set(self.moment.get());
         if self.ending.get() {
             block.slot.attention.set(green_thread::CANCELLED);
         }

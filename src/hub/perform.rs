@@ -30,6 +30,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::Hub;
@@ -273,6 +274,11 @@ fn operation_of(block: &GreenThread) -> Option<&Operation<'_>> {
         }
         _ => None,
     }
+}
+
+/// The descriptor that a context's operation works on, for the table.
+pub(super) fn descriptor_of(block: &GreenThread) -> Option<RawFd> {
+    operation_of(block).map(|operation| operation.descriptor().fd)
 }
 
 /// What a green thread that is `Performing` asked for, for the table.

@@ -1,13 +1,18 @@
 //! What a hub says: the table of its green threads, whether it can ever go on,
 //! and who has run out of stack.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
+use std::os::fd::RawFd;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::Hub;
 use super::current::{self, Context};
 use super::green_thread::GreenThread;
+use super::moment::Moment;
 use super::overflow::OverflowedStack;
 use super::perform;
 use super::state::{ROOT, State, Why};
@@ -59,21 +64,98 @@ impl Hub {
 
     /// The table of everything that has not ended, a line each.
     pub(super) fn print_table(&self) -> String {
-        self.print_table_with(self.table.get(ROOT).slot.state.get())
+        lines(&self.rows(self.table.get(ROOT).slot.state.get()))
     }
 
-    /// As `print_table`, for a root that was in the state given.
-    fn print_table_with(&self, root: State) -> String {
+    /// The root, which is in the state given, and everything that has not
+    /// ended.
+    fn rows(&self, root: State) -> Vec<Row> {
+        let now = Moment::now();
+        let mut names = HashMap::new();
+        for (_, block) in self.table.alive() {
+            if let Some(identity) = block.identity() {
+                names.insert(identity.id().get(), identity.name());
+            }
+        }
+        let green_threads = self.table.alive().filter_map(|(_, block)| {
+            let identity = block.identity()?;
+            let stack = block.slot.stack.get();
+            Some(Row {
+                name: identity.name().map(Box::from),
+                spawned_at: identity.spawned_at(),
+                stack: stack.high_water().ok().map(|used| (used, stack.size())),
+                ..Row::new(block, block.slot.state.get(), now, &names)
+            })
+        });
         let os_thread = std::thread::current();
         let name = self.config.name.as_deref().or(os_thread.name());
-        let name = name.unwrap_or("unnamed");
-        let mut table = format!("  root '{name}'{}\n", Describe(self.table.get(ROOT), root));
-        for (_, block) in self.table.alive() {
-            writeln!(table, "{}", Line(block)).expect("a String takes everything");
-        }
-        table
+        let root = Row {
+            is_root: true,
+            name: name.map(Box::from),
+            ..Row::new(self.table.get(ROOT), root, now, &names)
+        };
+        std::iter::once(root).chain(green_threads).collect()
     }
 }
+
+/// What a hub says of its root or of a green thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) is_root: bool,
+    pub(crate) id: NonZeroU64,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) standing: Standing,
+    /// What it does or waits for, in words.
+    pub(crate) doing: String,
+    /// That of the operation it performs.
+    pub(crate) descriptor: Option<RawFd>,
+    /// For how long it has not run; `None` for what runs.
+    pub(crate) since: Option<Duration>,
+    pub(crate) spawned_at: Option<&'static Location<'static>>,
+    /// Bytes used, and bytes there are.
+    pub(crate) stack: Option<(usize, usize)>,
+}
+
+impl Row {
+    fn new(block: &GreenThread, state: State, now: Moment, names: &Names<'_>) -> Row {
+        let standing = match state {
+            State::Ready | State::Completed => Standing::Ready,
+            State::Running | State::Free => Standing::Running,
+            State::Parked(_) => Standing::Parked,
+            State::Performing => Standing::Performing,
+        };
+        let described = Describe(block, state, names).to_string();
+        Row {
+            is_root: false,
+            id: NonZeroU64::new(block.slot.id.get()).expect("set when the block is taken"),
+            name: None,
+            standing,
+            // As it stands in the table, behind the name.
+            doing: described.trim_start_matches(": ").to_owned(),
+            descriptor: perform::descriptor_of(block),
+            since: (standing != Standing::Running).then(|| block.slot.since.get().until(now)),
+            spawned_at: None,
+            stack: None,
+        }
+    }
+}
+
+/// Whether a green thread runs, is about to, or waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It is in the run queue.
+    Ready,
+    /// It is the caller.
+    Running,
+    /// It waits for something that is not an operation of the kernel's.
+    Parked,
+    /// It waits for an operation of the kernel's.
+    Performing,
+}
+
+/// The names of the green threads that have not ended, by their ids.
+type Names<'a> = HashMap<u64, Option<&'a str>>;
 
 /// Writes a line to stderr; that it cannot be written must not end anything.
 pub(crate) fn say(line: &str) {
@@ -115,8 +197,17 @@ fn handles_signals() -> bool {
 /// that waited for `why`.
 pub(crate) fn print_table(why: Why) -> String {
     current::with(|context| match context {
-        Context::Hub(hub) => hub.print_table_with(State::Parked(why)),
+        Context::Hub(hub) => lines(&hub.rows(State::Parked(why))),
         Context::Bare | Context::Ended => String::new(),
+    })
+}
+
+/// The root and the green threads of the calling OS thread's hub, the root
+/// first; empty if it has none.
+pub(crate) fn rows() -> Vec<Row> {
+    current::with(|context| match context {
+        Context::Hub(hub) => hub.rows(hub.table.get(ROOT).slot.state.get()),
+        Context::Bare | Context::Ended => Vec::new(),
     })
 }
 
@@ -142,34 +233,57 @@ pub(super) fn overflowed_stack(fault_address: usize) -> Option<OverflowedStack> 
     })
 }
 
-/// One line of the table that a user gets to see.
-struct Line<'a>(&'a GreenThread);
+/// The table that a user gets to see.
+fn lines(rows: &[Row]) -> String {
+    let mut table = String::new();
+    for row in rows {
+        writeln!(table, "  {row}").expect("a String takes everything");
+    }
+    table
+}
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = &self.0.slot;
-        let Some(identity) = self.0.identity() else {
-            return f.write_str("  a green thread that has ended");
-        };
-        let name = identity.name().unwrap_or("unnamed");
-        let described = Describe(self.0, slot.state.get());
-        write!(
-            f,
-            "  green thread '{name}' (id {}){described}",
-            identity.id()
-        )?;
-        if let Some(spawned_at) = identity.spawned_at() {
+        let name = self.name.as_deref().unwrap_or("unnamed");
+        if self.is_root {
+            write!(f, "root '{name}': {}", self.doing)?;
+        } else {
+            write!(f, "green thread '{name}' (id {}): {}", self.id, self.doing)?;
+        }
+        if let Some(spawned_at) = self.spawned_at {
             write!(f, ", spawned at {spawned_at}")?;
         }
-        match slot.stack.get().high_water() {
-            Ok(used) => write!(f, ", stack used {used} of {}", slot.stack.get().size()),
-            Err(_) => Ok(()),
+        if let Some((used, size)) = self.stack {
+            write!(f, ", stack used {used} of {size}")?;
+        }
+        match self.since {
+            Some(since) if !since.is_zero() => write!(f, ", suspended {since:.1?} ago"),
+            _ => Ok(()),
         }
     }
 }
 
 /// What a context in this state does.
-struct Describe<'a>(&'a GreenThread, State);
+struct Describe<'a>(&'a GreenThread, State, &'a Names<'a>);
+
+impl Describe<'_> {
+    /// Of a lock or a queue, which one; of a join, whose end.
+    fn describe_subject(&self, why: Why, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self.0.slot.subject.get().addr();
+        match why {
+            _ if subject == 0 => Ok(()),
+            Why::Join => match self.2.get(&(subject as u64)) {
+                Some(name) => {
+                    let name = name.unwrap_or("unnamed");
+                    write!(f, ": green thread '{name}' (id {subject})")
+                }
+                None => write!(f, ": the green thread with id {subject}"),
+            },
+            Why::Park | Why::Sleep | Why::Offload | Why::Scope | Why::HubEnd => Ok(()),
+            _ => write!(f, " at {subject:#x}"),
+        }
+    }
+}
 
 impl fmt::Display for Describe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,6 +310,10 @@ impl fmt::Display for Describe<'_> {
             State::Parked(Why::Future) => ": waits for a future",
             State::Parked(Why::HubEnd) => ": waits for the end of the hub's green threads",
             State::Performing => return perform::describe(self.0, f),
-        })
+        })?;
+        match self.1 {
+            State::Parked(why) => self.describe_subject(why, f),
+            _ => Ok(()),
+        }
     }
 }

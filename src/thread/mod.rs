@@ -278,7 +278,7 @@ fn park_to(deadline: Option<Instant>) {
 /// assert_ne!(thread::current().id(), other.thread().id());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ThreadId(NonZeroU64);
+pub struct ThreadId(pub(crate) NonZeroU64);
 
 /// A handle to a green thread, or to an OS thread.
 ///
