@@ -142,6 +142,13 @@ impl Config {
         })
     }
 
+    /// Name of the calling OS thread's root.
+    pub(crate) fn root_name(&self) -> String {
+        let os_thread = std::thread::current();
+        let name = self.name.as_deref().or(os_thread.name());
+        name.unwrap_or("unnamed").to_owned()
+    }
+
     pub(crate) fn setup(&self) -> Setup {
         Setup {
             choice: self.choice,

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::current;
 use super::report::say;
 use super::state::{State, Wakeup, Why};
+use super::watchdog::Holder;
 
 /// Runs `body` on the root of a hub of its own, then ends that hub.
 ///
@@ -69,6 +70,7 @@ impl Hub {
     pub(super) fn abandon(&self) {
         self.ending.set(true);
         self.abandoning.set(true);
+        self.note(Holder::Hub);
         for (index, block) in self.table.alive() {
             if block.slot.state.get() == State::Performing {
                 self.end_operation(index, block, Wakeup::Interrupted);
@@ -96,6 +98,9 @@ impl Hub {
     /// not end. Touches nothing of the kernel's.
     pub(super) fn give_up(&self) {
         self.inbox.close();
+        if let Some(watched) = &self.watched {
+            watched.end();
+        }
         for (_, block) in self.table.alive() {
             block.abandon();
         }

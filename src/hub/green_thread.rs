@@ -19,6 +19,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use corosensei::{CoroutineResult, Yielder};
 
@@ -242,6 +243,17 @@ impl GreenThread {
         self.record
             .get()
             .map(|record| unsafe { record.as_ref() }.identity())
+    }
+
+    /// A count of the record of a live green thread; `None` for a root.
+    pub(super) fn count_record(&self) -> Option<Arc<dyn Record>> {
+        let record = self.record.get()?.as_ptr().cast_const();
+        // SAFETY: a block's record is the pointer of an `Arc` of which the body
+        // holds a count until the block is freed, as in `identity`.
+        unsafe {
+            Arc::increment_strong_count(record);
+            Some(Arc::from_raw(record))
+        }
     }
 
     /// Gives the green thread up: its handle is told, its coroutine never runs

@@ -33,6 +33,7 @@ mod stack;
 mod state;
 mod table;
 mod timers;
+mod watchdog;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -69,6 +70,7 @@ use state::{ROOT, State};
 pub(crate) use state::{Wakeup, Why};
 use table::Table;
 use timers::Timers;
+use watchdog::{Holder, Watched};
 
 /// Green threads resumed, and operations done at once, before the loop looks
 /// at completions, deadlines and mail again: a yielding crowd cannot starve
@@ -117,6 +119,8 @@ pub(crate) struct Hub {
     /// When the turn began: read from the clock once per turn, so that every
     /// suspension may write it down.
     moment: Cell<Moment>,
+    /// Where it is written down who runs, if the watchdog is to look.
+    watched: Option<Watched>,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     /// What the root keeps as a green thread does on its stack.
@@ -156,9 +160,15 @@ impl Hub {
         let alternate_stack = overflow::ensure_alternate_stack()?;
         let (backend, bell, reason) = Backend::open(config.setup())?;
         let guard = Guard::detect(!config.disabled.contains(Feature::GuardInstall));
+        let fork_word = ForkWord::get()?;
+        let watched = config
+            .watchdog
+            .map(|limit| Watched::start(fork_word, &config.root_name(), limit))
+            .transpose()?;
         let hub = Box::new(Hub {
             reason,
-            fork_word: ForkWord::get()?,
+            fork_word,
+            watched,
             backend: RefCell::new(backend),
             inbox: Letterbox::open(bell),
             mail: RefCell::default(),
@@ -210,6 +220,7 @@ impl Hub {
                         self.end_forked_child();
                         // The root may now run for long without coming back.
                         self.kernel(self.backend.borrow_mut().flush());
+                        self.note_root();
                         std::mem::forget(guard);
                         return;
                     }
@@ -228,6 +239,9 @@ impl Hub {
         block.slot.state.set(State::Running);
         self.current.set(index);
         count(&self.counters.switches);
+        if self.watched.is_some() {
+            self.note_green_thread(block);
+        }
         let finished = block.resume();
         self.current.set(ROOT);
         if let Some(stack) = finished {
@@ -282,6 +296,7 @@ impl Hub {
         if has_excess {
             timeout = Some(timeout.map_or(TRIM_PAUSE, |timeout| timeout.min(TRIM_PAUSE)));
         }
+        self.note(Holder::Hub);
         let asleep = self.inbox.fall_asleep();
         if !asleep {
             timeout = Some(Duration::ZERO);
@@ -378,6 +393,32 @@ impl Hub {
         block.slot.wakeup.set(Some(Wakeup::Unparked));
         self.run_queue.borrow_mut().push_last(index);
         self.switch_away(block);
+    }
+
+    /// Tells the watchdog who has the OS thread from now on.
+    #[inline]
+    fn note(&self, holder: Holder) {
+        if let Some(watched) = &self.watched {
+            watched.note(holder);
+        }
+    }
+
+    #[cold]
+    fn note_green_thread(&self, block: &GreenThread) {
+        if let Some(record) = block.count_record() {
+            self.note(Holder::GreenThread(record));
+        }
+    }
+
+    /// The root holds the hub only if somebody else could want it.
+    #[inline]
+    fn note_root(&self) {
+        if self.watched.is_some() {
+            self.note(match self.live.get() {
+                0 => Holder::Hub,
+                _ => Holder::Root,
+            });
+        }
     }
 
     /// Takes one from the turn's budget; false when it is used up.
@@ -564,6 +605,9 @@ impl Hub {
         }
         self.run_queue.borrow_mut().push(index);
         self.live.set(self.live.get() + 1);
+        if self.live.get() == 1 && self.current.get() == ROOT {
+            self.note_root();
+        }
         let counters = &self.counters;
         count(&counters.spawned);
         counters

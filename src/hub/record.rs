@@ -183,19 +183,11 @@ pub(crate) fn current_id() -> u64 {
 /// The record of the calling green thread or OS thread.
 pub(crate) fn current() -> Arc<dyn Record> {
     let running = current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).record.get(),
+        Context::Hub(hub) => hub.table.get(hub.current.get()).count_record(),
         Context::Bare | Context::Ended => None,
     });
     match running {
-        Some(record) => {
-            let record = record.as_ptr().cast_const();
-            // SAFETY: a block's record is the pointer of an `Arc` of which the
-            // running body holds a count.
-            unsafe {
-                Arc::increment_strong_count(record);
-                Arc::from_raw(record)
-            }
-        }
+        Some(running) => running,
         None => OS_THREAD
             .try_with(|os_thread| Arc::clone(os_thread.get_or_init(os_thread_record)))
             .unwrap_or_else(|_| late_record()),

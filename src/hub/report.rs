@@ -16,6 +16,7 @@ use super::moment::Moment;
 use super::overflow::OverflowedStack;
 use super::perform;
 use super::state::{ROOT, State, Why};
+use super::watchdog;
 use crate::backend::offload;
 
 /// How long a hub listens before it asks whether anybody could speak.
@@ -87,11 +88,9 @@ impl Hub {
                 ..Row::new(block, block.slot.state.get(), now, &names)
             })
         });
-        let os_thread = std::thread::current();
-        let name = self.config.name.as_deref().or(os_thread.name());
         let root = Row {
             is_root: true,
-            name: name.map(Box::from),
+            name: Some(self.config.root_name().into()),
             ..Row::new(self.table.get(ROOT), root, now, &names)
         };
         std::iter::once(root).chain(green_threads).collect()
@@ -163,7 +162,8 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Whether nobody is left who could send mail: the process has no OS thread
-/// but this one and idle ones of the offload pool, and handles no signals.
+/// but this one, the watchdog's and idle ones of the offload pool, and handles
+/// no signals.
 #[cold]
 fn is_alone() -> bool {
     if offload::is_busy() || handles_signals() {
@@ -172,7 +172,8 @@ fn is_alone() -> bool {
     let Ok(os_threads) = std::fs::read_dir("/proc/self/task") else {
         return false;
     };
-    os_threads.count() == 1 + offload::idle_os_threads() && !offload::is_busy()
+    let ours = offload::idle_os_threads() + watchdog::os_threads();
+    os_threads.count() == 1 + ours && !offload::is_busy()
 }
 
 /// Whether a signal handler could run that means something to the program:
