@@ -36,9 +36,9 @@
 //! `tests/tidy.rs` checks it.
 //!
 //! ```text
-//!  5  runtime  inspect                             start and look
-//!  4  thread  net  os  time                        std's faces: names and docs, no mechanism
-//!  3  io  cancel  blocking  block_on               typed operations and waiting, on park and perform
+//!  5  runtime  inspect                                  start and look
+//!  4  thread  net  os  time  signal  pool               std's faces: names and docs, no mechanism
+//!  3  io  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
 //!  2  hub                                          the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, …}  leaves: the kernel's side and data structures
 //!  0  std  libc  nix  io-uring  corosensei  slab
@@ -92,6 +92,7 @@ pub mod io;
 pub mod net;
 pub mod os;
 pub mod runtime;
+pub mod signal;
 pub mod sync;
 pub mod thread;
 pub mod time;

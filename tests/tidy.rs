@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 4),
     ("os", 4),
     ("time", 4),
+    ("signal", 4),
     ("io", 3),
     ("sync", 3),
     ("cancel", 3),
@@ -114,6 +115,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sync/rwlock.rs", "lends the value to who holds permits"),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
+    (
+        "signal/handler.rs",
+        "installs a signal handler and passes signals on",
+    ),
 ];
 
 /// The only files that know how a stack is switched.
