@@ -14,16 +14,20 @@
 //!
 //! Inside, there are two ways to wait: for permits, which one has and gives back
 //! (`permits.rs`: `Mutex`, `RwLock`, `Semaphore`), and for an occasion, which
-//! comes and is gone (`line.rs`: `Condvar`, `Barrier`, `Event`, `Once`).
+//! comes and is gone (`line.rs`: `Condvar`, `Barrier`, `Event`, `Once`). Items are
+//! handed over in `channel/core.rs`, on which every channel stands.
 
 mod barrier;
+pub mod channel;
 mod condvar;
 mod event;
 mod lazy_lock;
 mod line;
+pub mod mpsc;
 mod mutex;
 mod once;
 mod once_lock;
+pub mod oneshot;
 mod owner;
 mod permits;
 mod poison;

@@ -113,6 +113,33 @@ impl<P> WaitList<P> {
         self.insert(unparker, Some((claim, arm)), payload)
     }
 
+    /// Enters the line before everybody else: one who was chosen in vain.
+    pub(crate) fn enter_first(&mut self, unparker: Unparker, payload: P) -> Ticket {
+        let ticket = self.enter_chosen(unparker, payload);
+        let waiter = &mut self.waiters[ticket.0];
+        waiter.chosen = false;
+        waiter.behind = self.first;
+        match self.first {
+            NONE => self.last = ticket.0,
+            first => self.waiters[first].before = ticket.0,
+        }
+        self.first = ticket.0;
+        ticket
+    }
+
+    /// Has a place without standing in the line: what it waits for is its own
+    /// already, and on its way.
+    pub(crate) fn enter_chosen(&mut self, unparker: Unparker, payload: P) -> Ticket {
+        Ticket(self.waiters.insert(Waiter {
+            unparker,
+            claim: None,
+            chosen: true,
+            payload,
+            before: NONE,
+            behind: NONE,
+        }))
+    }
+
     fn insert(&mut self, unparker: Unparker, claim: Option<(Claim, usize)>, payload: P) -> Ticket {
         let place = self.waiters.insert(Waiter {
             unparker,
@@ -155,32 +182,57 @@ impl<P> WaitList<P> {
         Some((first.unparker, &mut first.payload))
     }
 
+    /// Whether anybody is in the line who can be chosen by the owner of this
+    /// claim, which is not to choose itself.
+    pub(crate) fn has_other(&self, own: &Claim) -> bool {
+        let mut place = self.first;
+        while let Some(waiter) = self.waiters.get(place) {
+            let is_free = match &waiter.claim {
+                None => true,
+                Some((claim, _)) => !Arc::ptr_eq(&claim.0, &own.0) && claim.taken().is_none(),
+            };
+            if is_free && waiter.unparker.is_alive() {
+                return true;
+            }
+            place = waiter.behind;
+        }
+        false
+    }
+
     /// Chooses the first in the line that can be: it leaves the line, and its
     /// unparker is to be called. `None` if there is nobody.
     pub(crate) fn choose(&mut self) -> Option<(Unparker, &mut P)> {
+        let ticket = self.choose_where(|_| true)?;
+        let waiter = &mut self.waiters[ticket.0];
+        Some((waiter.unparker, &mut waiter.payload))
+    }
+
+    /// As [`choose`](Self::choose), among those whose payload pleases.
+    pub(crate) fn choose_where(&mut self, pleases: impl Fn(&P) -> bool) -> Option<Ticket> {
+        let mut place = self.first;
         loop {
-            let place = self.first;
-            self.first()?;
-            let place = if self.first == place {
-                place
-            } else {
-                self.first
-            };
-            self.unlink(place);
-            let waiter = &mut self.waiters[place];
-            let is_ours = match &waiter.claim {
-                None => true,
-                Some((claim, arm)) => claim.take(*arm),
-            };
-            if is_ours {
-                waiter.chosen = true;
-                break Some(place);
+            let waiter = self.waiters.get_mut(place)?;
+            let behind = waiter.behind;
+            if !waiter.unparker.is_alive() {
+                self.unlink(place);
+            } else if pleases(&waiter.payload) {
+                let is_ours = match &waiter.claim {
+                    None => true,
+                    Some((claim, arm)) => claim.take(*arm),
+                };
+                waiter.chosen = is_ours;
+                self.unlink(place);
+                if is_ours {
+                    return Some(Ticket(place));
+                }
             }
+            place = behind;
         }
-        .map(|place| {
-            let waiter = &mut self.waiters[place];
-            (waiter.unparker, &mut waiter.payload)
-        })
+    }
+
+    /// How to wake one that was chosen.
+    pub(crate) fn unparker(&self, ticket: Ticket) -> Unparker {
+        self.waiters[ticket.0].unparker
     }
 
     /// Takes a waiter out, for good: whether it was chosen, and what it has

@@ -19,7 +19,9 @@
 #![allow(dead_code)] // Each test binary uses its own part of this.
 
 pub mod net;
+pub mod places;
 pub mod seccomp;
+pub mod storm;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;

@@ -1,0 +1,53 @@
+//! Where the other side of a test runs.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use greenring::runtime::{self, Builder};
+use greenring::sync::oneshot;
+use greenring::thread;
+
+/// Where the other side of a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    SameHub,
+    OtherHub,
+    NoHub,
+}
+
+pub const PLACES: [Place; 3] = [Place::SameHub, Place::OtherHub, Place::NoHub];
+
+/// What runs at a place.
+pub struct Side<T> {
+    result: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+}
+
+impl Place {
+    /// Runs `f` there, on a green thread, a hub's root or an OS thread.
+    pub fn run<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> Side<T> {
+        let backend = runtime::backend();
+        let (sender, result) = oneshot::channel();
+        let f = move || {
+            let result = catch_unwind(AssertUnwindSafe(f));
+            let _ = sender.send(result);
+        };
+        match self {
+            Place::SameHub => drop(thread::spawn(f)),
+            Place::NoHub => drop(std::thread::spawn(f)),
+            Place::OtherHub => drop(std::thread::spawn(move || {
+                Builder::new().backend(backend).run(f).expect("a hub");
+            })),
+        }
+        Side { result }
+    }
+}
+
+impl<T> Side<T> {
+    /// Waits for its end, as green threads wait.
+    pub fn join(self) -> T {
+        match self.result.recv().expect("a result") {
+            Ok(result) => result,
+            Err(payload) => std::panic::resume_unwind(payload),
+        }
+    }
+}
