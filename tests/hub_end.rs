@@ -280,6 +280,7 @@ each_backend! {
                     });
                     panic!("of the one that waits");
                 });
+                thread::yield_now();
                 let theirs = Rc::clone(&log);
                 let parked = thread::spawn(move || {
                     let _guard = OnDrop(move || theirs.borrow_mut().push("cancelled"));

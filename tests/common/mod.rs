@@ -14,6 +14,8 @@
 //! - `GREENRING_TEST_REFUSE=eperm` or `=enosys`: a seccomp filter refuses
 //!   io_uring with that errno. The uring half of each test then asserts that
 //!   the backend is refused and that the refusal names the errno.
+//! - `GREENRING_SHUFFLE`: as for any program; the tests of the order first in,
+//!   first out skip themselves.
 //! - `GREENRING_TEST_SEED`: replays randomised tests.
 
 #![allow(dead_code)] // Each test binary uses its own part of this.
@@ -109,6 +111,9 @@ pub fn on(backend: Backend, body: fn()) {
 
 /// As [`on`], for a hub that is configured further.
 pub fn on_builder(builder: Builder, backend: Backend, body: impl FnOnce()) {
+    if let Ok(seed) = std::env::var(SHUFFLE) {
+        println!("{SHUFFLE}={seed}");
+    }
     seccomp::refuse_if_asked();
     let _watchdog = Watchdog::start(LONGEST);
     let result = builder.run(body);
@@ -119,6 +124,18 @@ pub fn on_builder(builder: Builder, backend: Backend, body: impl FnOnce()) {
         }
         _ => result.expect("the hub runs"),
     }
+}
+
+const SHUFFLE: &str = "GREENRING_SHUFFLE";
+
+/// Whether ready green threads run in a random order. For tests of the order
+/// first in, first out, which skip themselves then; says so.
+pub fn is_shuffled() -> bool {
+    let is_shuffled = std::env::var_os(SHUFFLE).is_some();
+    if is_shuffled {
+        println!("skipped: it asserts the order first in, first out, and {SHUFFLE} is set");
+    }
+    is_shuffled
 }
 
 /// Whether hubs with this backend can be had in this process.
