@@ -42,7 +42,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use crate::backend::Choice;
-use crate::hub::{self, Config, RING_ENTRIES_RANGE, STACK_SIZES};
+use crate::hub::{self, Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
 
 pub use crate::backend::Kind as Backend;
 
@@ -67,6 +67,7 @@ pub struct Builder {
     ring_entries: Option<u32>,
     name: Option<String>,
     end_timeout: Option<Duration>,
+    watchdog: Option<Duration>,
 }
 
 impl Builder {
@@ -166,6 +167,23 @@ impl Builder {
         self
     }
 
+    /// Has the watchdog report who holds the hub for longer than `limit`, 1 ms to
+    /// an hour, as `GREENRING_WATCHDOG` does; see the [module](self).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = greenring::runtime::Builder::new().watchdog(Duration::from_secs(1));
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn watchdog(mut self, limit: Duration) -> Builder {
+        self.watchdog = Some(limit);
+        self
+    }
+
     /// Runs `f` on a new hub of the calling OS thread, and ends the hub.
     ///
     /// When `f` returns, green threads that are still alive are cancelled: each
@@ -222,6 +240,11 @@ impl Builder {
         config.name = self.name;
         if let Some(timeout) = self.end_timeout {
             config.end_timeout = timeout;
+        }
+        if let Some(limit) = self.watchdog {
+            let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            check("watchdog, in milliseconds,", milliseconds, WATCHDOG_RANGE)?;
+            config.watchdog = Some(limit);
         }
         Ok(config)
     }

@@ -41,7 +41,7 @@ use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Feature};
-pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES};
+pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
 pub(crate) use current::is_green;
