@@ -45,7 +45,10 @@ fn print_order() {
 fn orders(child: &Child) -> [String; 2] {
     child.assert_success();
     ["order: ", "again: "].map(|prefix| {
-        let line = child.stderr.lines().find_map(|line| line.strip_prefix(prefix));
+        let line = child
+            .stderr
+            .lines()
+            .find_map(|line| line.strip_prefix(prefix));
         line.unwrap_or_else(|| panic!("{child:#?}")).to_owned()
     })
 }

@@ -17,11 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use nix::unistd::{Pid, gettid};
+use nix::unistd::{Pid, gettid, write};
 
 use super::fork::ForkWord;
 use super::record::Record;
-use super::say;
 use crate::atomic::{Mutex, MutexGuard, lock};
 
 /// Who has the OS thread of a hub to itself.
@@ -162,7 +161,7 @@ impl Registry {
             let incidents: Vec<_> = hubs.iter_mut().filter_map(|hub| hub.look(now)).collect();
             drop(hubs);
             for incident in incidents {
-                say(&incident.to_string());
+                report(&incident);
             }
             hubs = lock(&self.hubs);
         }
@@ -274,6 +273,13 @@ impl fmt::Display for Incident {
     }
 }
 
+/// Writes an incident to stderr, without std's lock: a fork at that moment would
+/// leave it locked in the child.
+fn report(incident: &Incident) {
+    let line = format!("{incident}\n");
+    let _ = write(io::stderr(), line.as_bytes());
+}
+
 /// What an OS thread of this process does, as the kernel sees it.
 fn doing(os_thread: Pid) -> &'static str {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{os_thread}/stat"));
@@ -301,5 +307,21 @@ mod tests {
         sight.reported = true;
         assert_eq!(sight.look(7, after(130)), Duration::ZERO);
         assert!(!sight.reported, "another beat is another incident");
+    }
+    #[test]
+    fn a_hub_that_ends_is_watched_no_more() {
+        let process = ForkWord::get().unwrap();
+        let limit = Duration::from_secs(3600);
+        let watched = Watched::start(process, "of a test", limit).unwrap();
+        let pulse = Arc::clone(&watched.pulse);
+        let is_watched = || {
+            let hubs = lock(&watched.registry.hubs);
+            hubs.iter().any(|watch| Arc::ptr_eq(&watch.pulse, &pulse))
+        };
+        assert!(is_watched());
+        assert_eq!(os_threads(), 1);
+        watched.end();
+        assert!(!is_watched());
+        assert_eq!(os_threads(), 1, "it waits for another hub");
     }
 }
