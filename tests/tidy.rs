@@ -188,8 +188,9 @@ impl Source {
         let code = self.code();
         let mut paths = Vec::new();
         for (at, _) in code.match_indices(prefix) {
+            // `$crate::` in a macro stands where the macro is used.
             if code[..at]
-                .ends_with(|before: char| before.is_alphanumeric() || ":_".contains(before))
+                .ends_with(|before: char| before.is_alphanumeric() || ":_$".contains(before))
             {
                 continue;
             }

@@ -24,7 +24,8 @@ use crate::hub::{self, Local};
 /// thread's.
 ///
 /// The syntax is std's: several items, attributes, visibility, `const { … }`
-/// initialisers.
+/// initialisers. Write the macro's path, or import it by its name: imported by
+/// a glob (`use super::*`) it is ambiguous with the one in std's prelude.
 ///
 /// # Difference from std
 ///
