@@ -23,14 +23,21 @@ pub(crate) struct Locals {
 }
 
 #[derive(Debug)]
-struct Table {
+enum Table {
+    /// No key was used yet, as in most green threads.
+    Empty,
+    Used(Box<Values>),
+    /// The OS thread ends: everything counts as destroyed.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Values {
     /// By the keys' numbers.
     values: Vec<Local>,
     /// The numbers of those that are to be destroyed, the first that was
     /// started first.
     order: Vec<usize>,
-    /// The OS thread ends: nothing is started any more.
-    closed: bool,
 }
 
 /// What there is of a key.
@@ -52,73 +59,72 @@ impl Default for Locals {
 impl Locals {
     const fn new() -> Locals {
         Locals {
-            table: RefCell::new(Table {
-                values: Vec::new(),
-                order: Vec::new(),
-                closed: false,
-            }),
+            table: RefCell::new(Table::Empty),
         }
     }
 
     #[inline]
     pub(crate) fn get(&self, key: usize) -> Local {
-        self.table.borrow().get(key)
+        match &*self.table.borrow() {
+            Table::Empty => Local::Unused,
+            Table::Used(used) => used.values.get(key).unwrap_or(&Local::Unused).clone(),
+            Table::Closed => Local::Destroyed,
+        }
     }
 
     /// Starts a key with `value` unless it was used before; gives what there is
     /// of it then. `has_destructor` says whether dropping it means anything.
     pub(crate) fn start(&self, key: usize, value: Rc<dyn Any>, has_destructor: bool) -> Local {
-        let mut table = self.table.borrow_mut();
-        let present = table.get(key);
+        let present = self.get(key);
         if !matches!(present, Local::Unused) {
             return present;
         }
-        if key >= table.values.len() {
-            table.values.resize(key + 1, Local::Unused);
+        let mut table = self.table.borrow_mut();
+        if let Table::Empty = *table {
+            *table = Table::Used(Box::default());
+        }
+        let Table::Used(used) = &mut *table else {
+            unreachable!("a closed table has no unused keys");
+        };
+        if key >= used.values.len() {
+            used.values.resize(key + 1, Local::Unused);
         }
         if has_destructor {
-            table.order.push(key);
+            used.order.push(key);
         }
-        table.values[key] = Local::Alive(Rc::clone(&value));
+        used.values[key] = Local::Alive(Rc::clone(&value));
         Local::Alive(value)
     }
 
     /// Puts `value` in the place of one that is alive, and gives that one.
     pub(crate) fn replace(&self, key: usize, value: Rc<dyn Any>) -> Local {
-        let mut table = self.table.borrow_mut();
-        let place = table.values.get_mut(key);
-        let place = place.filter(|place| matches!(place, Local::Alive(_)));
-        let place = place.expect("only what is alive is replaced");
-        std::mem::replace(place, Local::Alive(value))
+        match &mut *self.table.borrow_mut() {
+            Table::Used(used) => std::mem::replace(&mut used.values[key], Local::Alive(value)),
+            Table::Empty | Table::Closed => unreachable!("only what is alive is replaced"),
+        }
     }
 
     /// Takes out the value that was started last, for the caller to drop: a
     /// step of their destruction, which ends with `None`.
     #[inline]
     pub(crate) fn take_last(&self) -> Option<Local> {
-        let mut table = self.table.borrow_mut();
-        let key = table.order.pop()?;
-        Some(std::mem::replace(&mut table.values[key], Local::Destroyed))
+        match &mut *self.table.borrow_mut() {
+            Table::Used(used) => used.take_last(),
+            Table::Empty | Table::Closed => None,
+        }
     }
 
-    /// Frees the table; from now on everything counts as destroyed.
+    /// Frees the table: everything counts as destroyed from now on.
     fn close(&self) {
-        let mut table = self.table.borrow_mut();
-        table.closed = true;
-        table.order = Vec::new();
-        // None of these has a destructor.
-        table.values = Vec::new();
+        // None of the values that are left has a destructor.
+        self.table.replace(Table::Closed);
     }
 }
 
-impl Table {
-    #[inline]
-    fn get(&self, key: usize) -> Local {
-        match self.values.get(key) {
-            Some(local) => local.clone(),
-            None if self.closed => Local::Destroyed,
-            None => Local::Unused,
-        }
+impl Values {
+    fn take_last(&mut self) -> Option<Local> {
+        let key = self.order.pop()?;
+        Some(std::mem::replace(&mut self.values[key], Local::Destroyed))
     }
 }
 

@@ -190,7 +190,9 @@ impl Builder {
                 packet.finish(result);
                 // A result that nobody fetches was dropped there, and may have
                 // started locals.
-                discard(end_locals(Ok(())));
+                if let Err(panic) = end_locals(Ok(())) {
+                    discard(panic);
+                }
                 // The count of the record that the hub relies on ends here,
                 // when nothing of the user's is left to run.
                 drop(packet);
