@@ -16,7 +16,7 @@ use crate::hub::{self, Local};
 /// Declares thread-locals of green threads, as `std::thread_local!` does of OS
 /// threads.
 ///
-/// Each `static` becomes a [`LocalKey`](crate::thread::LocalKey), which has a
+/// Each `static` becomes a [`LocalKey`], which has a
 /// value of its own on every green thread, and one on every OS thread for what
 /// runs outside of all green threads, whichever hubs it has in the course of
 /// time. A value is made by the initialiser when it is first used, and
