@@ -2,11 +2,12 @@
 //!
 //! README has the same table.
 
-use std::marker::PhantomData;
+use std::cell::Cell;
+use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use greenring::{Cancelled, net, runtime, thread};
+use greenring::{Cancelled, net, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
 /// where its bound holds.
@@ -61,7 +62,36 @@ fn all_is_as_in_std() {
         thread::Thread = std::thread::Thread,
         thread::ThreadId = std::thread::ThreadId,
         thread::Builder = std::thread::Builder,
+        sync::Condvar = std::sync::Condvar,
+        sync::WaitTimeoutResult = std::sync::WaitTimeoutResult,
+        sync::Barrier = std::sync::Barrier,
+        sync::BarrierWaitResult = std::sync::BarrierWaitResult,
+        sync::Once = std::sync::Once,
     }
+    macro_rules! as_std_with {
+        ($($value:ty),*) => {$(
+            as_std! {
+                sync::Mutex<$value> = std::sync::Mutex<$value>,
+                sync::MutexGuard<'static, $value> = std::sync::MutexGuard<'static, $value>,
+                sync::RwLock<$value> = std::sync::RwLock<$value>,
+                sync::RwLockReadGuard<'static, $value> =
+                    std::sync::RwLockReadGuard<'static, $value>,
+                sync::RwLockWriteGuard<'static, $value> =
+                    std::sync::RwLockWriteGuard<'static, $value>,
+                sync::OnceLock<$value> = std::sync::OnceLock<$value>,
+                sync::LazyLock<$value> = std::sync::LazyLock<$value>,
+                sync::LazyLock<u8, $value> = std::sync::LazyLock<u8, $value>,
+            }
+        )*};
+    }
+    as_std_with!(
+        u8,
+        Rc<u8>,
+        Cell<u8>,
+        &'static mut u8,
+        std::sync::MutexGuard<'static, u8>,
+        PhantomPinned
+    );
 }
 
 #[test]
@@ -74,7 +104,7 @@ fn handles_are_as_stds_and_unwind_safe_besides() {
             assert_eq!(ours[3..], [true, true], "{}", stringify!($result));
         )*};
     }
-    as_std!(u8, std::cell::Cell<u8>, &'static mut u8);
+    as_std!(u8, Cell<u8>, &'static mut u8);
 }
 
 #[test]
@@ -96,4 +126,8 @@ fn what_std_has_not_is_plain_data() {
     assert_eq!(traits_of!(runtime::Backend), [true; 5]);
     assert_eq!(traits_of!(runtime::Stats), [true; 5]);
     assert_eq!(traits_of!(Cancelled), [true; 5]);
+    assert_eq!(traits_of!(sync::Event), [true; 5]);
+    assert_eq!(traits_of!(sync::Semaphore), [true; 5]);
+    assert_eq!(traits_of!(sync::Permit<'static>), [true; 5]);
+    assert_eq!(traits_of!(sync::OwnedPermit), [true; 5]);
 }

@@ -86,6 +86,7 @@ impl Once {
     /// ```
     #[must_use]
     #[inline]
+    #[allow(clippy::new_without_default)] // std's has none.
     pub const fn new() -> Once {
         Once {
             line: Line::new(),
