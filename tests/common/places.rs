@@ -9,6 +9,7 @@ use greenring::thread;
 
 /// Where the other side of a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names)] // They read well.
 pub enum Place {
     SameHub,
     OtherHub,
@@ -45,9 +46,14 @@ impl Place {
 impl<T> Side<T> {
     /// Waits for its end, as green threads wait.
     pub fn join(self) -> T {
-        match self.result.recv().expect("a result") {
+        match self.outcome() {
             Ok(result) => result,
             Err(payload) => std::panic::resume_unwind(payload),
         }
+    }
+
+    /// As `join`, with a panic for an error.
+    pub fn outcome(self) -> Result<T, Box<dyn Any + Send>> {
+        self.result.recv().expect("a result")
     }
 }
