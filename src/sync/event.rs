@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::line::Line;
+use super::wait_list::{Claim, Ticket};
 use crate::atomic::{AtomicU8, Ordering};
-use crate::hub::Why;
+use crate::hub::{Unparker, Why};
 
 /// In `state`: the event is set.
 const SET: u8 = 1;
@@ -157,6 +158,20 @@ impl Event {
             return true;
         }
         line.enter().wait(Why::Event, deadline)
+    }
+
+    /// Enters the line for one arm of a `select!`; `None` if it is set.
+    pub(super) fn enrol(&self, unparker: Unparker, claim: &Claim, arm: usize) -> Option<Ticket> {
+        let line = self.line.lock();
+        if self.state.fetch_or(WAITING, Ordering::Acquire) & SET != 0 {
+            return None;
+        }
+        Some(line.enter_with(unparker, claim, arm))
+    }
+
+    /// Leaves the line again; whether the event was set meanwhile.
+    pub(super) fn leave(&self, ticket: Ticket) -> bool {
+        self.line.lock().leave(ticket)
     }
 }
 

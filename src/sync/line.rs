@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use super::wait_list::{Ticket, WaitList};
+use super::wait_list::{Claim, Ticket, WaitList};
 use crate::atomic::{Mutex, MutexGuard, lock};
 use crate::cancel;
-use crate::hub::{Wait, Wakeup, Why};
+use crate::hub::{Unparker, Wait, Wakeup, Why};
 
 /// The line. Its address is the subject of the waits in it.
 #[derive(Debug)]
@@ -59,6 +59,17 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Enters at the end, for one arm of a `select!`.
+    pub(super) fn enter_with(mut self, unparker: Unparker, claim: &Claim, arm: usize) -> Ticket {
+        let waiters = &mut self.waiters;
+        waiters.enter_with(unparker, claim.clone(), arm, ())
+    }
+
+    /// Takes a waiter out; whether the occasion came for it.
+    pub(super) fn leave(mut self, ticket: Ticket) -> bool {
+        self.waiters.leave(ticket).0
+    }
+
     /// The occasion has come for the first in the line.
     pub(super) fn wake_one(mut self) {
         let first = self.waiters.choose().map(|(unparker, ())| unparker);
@@ -89,7 +100,7 @@ impl Place<'_> {
     pub(super) fn wait(self, why: Why, deadline: Option<Instant>) -> bool {
         let subject = std::ptr::from_ref(self.line).addr();
         let verdict = self.wait.park(why, subject, deadline);
-        let (is_chosen, ()) = self.line.lock().waiters.leave(self.ticket);
+        let is_chosen = self.line.lock().leave(self.ticket);
         match verdict {
             _ if is_chosen => true,
             Wakeup::TimedOut => false,

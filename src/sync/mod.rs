@@ -32,6 +32,8 @@ mod owner;
 mod permits;
 mod poison;
 mod rwlock;
+#[doc(hidden)]
+pub mod select;
 mod semaphore;
 mod wait_list;
 

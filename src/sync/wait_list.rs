@@ -124,6 +124,7 @@ impl<P> WaitList<P> {
             first => self.waiters[first].before = ticket.0,
         }
         self.first = ticket.0;
+        self.len += 1;
         ticket
     }
 

@@ -13,6 +13,7 @@ use super::{Result, Thread};
 use crate::atomic::{AtomicU8, Mutex, Ordering, lock};
 use crate::cancel::{self, Cancelled};
 use crate::hub::{self, Identity, Record, Unparker, Wait, Wakeup, Why};
+use crate::sync::select::{EndArm, Ends, Sealed, Watch};
 use crate::sync::{Ticket, WaitList};
 
 /// The handle's owner waits for the end; `joiner` is to be unparked.
@@ -360,6 +361,28 @@ impl<T> JoinHandle<T> {
     #[must_use]
     pub fn thread(&self) -> &Thread {
         &self.thread
+    }
+}
+
+impl<T> Sealed for JoinHandle<T> {}
+
+impl<T> Ends for JoinHandle<T> {
+    fn arm(&self) -> EndArm<'_> {
+        EndArm::new(self)
+    }
+}
+
+impl<T> Watch for JoinHandle<T> {
+    fn has_ended(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn watch(&self, unparker: Unparker) -> Option<Ticket> {
+        JoinHandle::watch(self, unparker)
+    }
+
+    fn unwatch(&self, ticket: Ticket) {
+        JoinHandle::unwatch(self, ticket);
     }
 }
 
