@@ -14,7 +14,7 @@ use common::places::PLACES;
 use greenring::sync::channel::{
     self, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use greenring::sync::oneshot;
+use greenring::sync::{JoinableQueue, PriorityQueue, oneshot};
 use greenring::{Cancelled, thread, time};
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -349,5 +349,119 @@ both_backends! {
                 common::storm::storm(place, capacity, &mut rng, common::storm::PLAIN);
             }
         }
+    }
+
+    fn a_priority_queue_gives_its_greatest_first() {
+        let mut rng = Rng::new("a_priority_queue_gives_its_greatest_first");
+        let queue = PriorityQueue::new();
+        let mut model = std::collections::BinaryHeap::new();
+        for _ in 0..1000 {
+            if rng.below(3) == 0 {
+                assert_eq!(queue.try_pop(), model.pop());
+            } else {
+                let item = rng.below(100);
+                queue.push(item);
+                model.push(item);
+            }
+            assert_eq!(queue.len(), model.len());
+        }
+        assert!(model.into_sorted_vec().into_iter().rev().eq(std::iter::from_fn(|| queue.try_pop())));
+        assert_eq!(queue.pop_timeout(SHORT), None);
+    }
+
+    fn a_priority_queue_works_from_everywhere() {
+        for place in PLACES {
+            let queue = Arc::new(PriorityQueue::new());
+            let theirs = Arc::clone(&queue);
+            let side = place.run(move || (0..200).for_each(|n| theirs.push(n)));
+            let mut popped: Vec<_> = (0..200).map(|_| queue.pop()).collect();
+            popped.sort_unstable();
+            assert!(popped.into_iter().eq(0..200), "{place:?}");
+            side.join();
+            assert!(queue.is_empty());
+        }
+    }
+
+    fn a_cancelled_pop_takes_nothing() {
+        let queue = Arc::new(PriorityQueue::new());
+        let theirs = Arc::clone(&queue);
+        let cancelled = thread::spawn(move || theirs.pop());
+        thread::yield_now();
+        cancelled.cancel();
+        assert!(Cancelled::is(&cancelled.join().unwrap_err()));
+        queue.push(1);
+        assert_eq!(queue.pop_timeout(LONG), Some(1));
+    }
+
+    fn a_comparison_may_wait_and_may_panic() {
+        struct Moody(u32, Rc<RefCell<u32>>);
+        impl Ord for Moody {
+            fn cmp(&self, other: &Moody) -> std::cmp::Ordering {
+                thread::yield_now();
+                *self.1.borrow_mut() += 1;
+                assert!(!(*self.1.borrow()).is_multiple_of(7), "on purpose");
+                self.0.cmp(&other.0)
+            }
+        }
+        impl PartialOrd for Moody {
+            fn partial_cmp(&self, other: &Moody) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl PartialEq for Moody {
+            fn eq(&self, other: &Moody) -> bool {
+                self.0 == other.0
+            }
+        }
+        impl Eq for Moody {}
+        let queue = Rc::new(PriorityQueue::new());
+        let count = Rc::new(RefCell::new(0));
+        let pushing: Vec<_> = (0..20)
+            .map(|n| {
+                let (queue, item) = (Rc::clone(&queue), Moody(n, Rc::clone(&count)));
+                thread::spawn(move || queue.push(item))
+            })
+            .collect();
+        let failed = thread::join_all(pushing).into_iter().filter(Result::is_err).count();
+        assert!(failed > 0, "none was moody");
+        // What a panicking push has put in is in.
+        assert_eq!(queue.len(), 20);
+        // A panicking pop drops its item, and the others can be taken.
+        for left in (0..20).rev() {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.pop()));
+            assert_eq!(queue.len(), left);
+        }
+        assert!(queue.try_pop().is_none());
+        assert_eq!(Rc::strong_count(&count), 1);
+    }
+
+    fn joining_a_queue_waits_until_all_is_done() {
+        // gevent's JoinableQueue.
+        for place in PLACES {
+            let queue = Arc::new(JoinableQueue::new());
+            queue.join();
+            (0..10).for_each(|n| queue.push(n));
+            assert!(!queue.join_timeout(SHORT));
+            let done = Arc::new(AtomicUsize::new(0));
+            let (theirs, counter) = (Arc::clone(&queue), Arc::clone(&done));
+            let side = place.run(move || {
+                for n in 0..10 {
+                    assert_eq!(theirs.pop(), n);
+                    thread::yield_now();
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    theirs.task_done();
+                }
+                theirs.try_pop()
+            });
+            queue.join();
+            assert_eq!(done.load(Ordering::Relaxed), 10, "{place:?}");
+            assert!(queue.join_timeout(Duration::ZERO));
+            assert_eq!(side.join(), None);
+        }
+        let queue = JoinableQueue::<u8>::new();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.task_done()));
+        done.unwrap_err();
+        assert!(queue.join_timeout(Duration::ZERO));
+        assert_eq!(queue.pop_timeout(SHORT), None);
     }
 }

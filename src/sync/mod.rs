@@ -21,6 +21,7 @@ mod barrier;
 pub mod channel;
 mod condvar;
 mod event;
+mod joinable_queue;
 mod lazy_lock;
 mod line;
 pub mod mpsc;
@@ -31,6 +32,7 @@ pub mod oneshot;
 mod owner;
 mod permits;
 mod poison;
+mod priority_queue;
 mod rwlock;
 #[doc(hidden)]
 pub mod select;
@@ -42,10 +44,12 @@ pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, W
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
+pub use joinable_queue::JoinableQueue;
 pub use lazy_lock::LazyLock;
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceState};
 pub use once_lock::OnceLock;
+pub use priority_queue::PriorityQueue;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
 
