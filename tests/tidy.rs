@@ -3,7 +3,8 @@
 //! The floors are those drawn in `src/lib.rs`: an import goes down or
 //! sideways, never up. Imports are found by matching `crate::`, and `super::`
 //! between the files of one directory, in what stands before a file's tests;
-//! nothing cleverer. A file never imports what the crate's root re-exports.
+//! nothing cleverer; the `$crate::` of a macro is none, because it stands where the
+//! macro is used. A file never imports what the crate's root re-exports.
 //!
 //! No circle is allowed, neither between top-level modules nor between the
 //! files of one directory. That a file names an item of its parent (`mod.rs`
