@@ -87,11 +87,6 @@ impl<P> WaitList<P> {
         }
     }
 
-    /// Whether nobody is in the line.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first == NONE
-    }
-
     /// How many are in the line, those included who will never come for it.
     pub(crate) fn len(&self) -> usize {
         self.len
