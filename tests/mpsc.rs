@@ -211,7 +211,7 @@ both_backends! {
 
     fn a_receiver_may_move_to_another_os_thread_while_it_is_written_to() {
         let (sender, receiver) = channel();
-        let side = common::places::Place::NoHub.run(move || {
+        let side = common::places::Place::OsThread.run(move || {
             let first: Vec<u32> = receiver.iter().take(10).collect();
             (first, receiver)
         });

@@ -11,12 +11,12 @@ use greenring::thread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::enum_variant_names)] // They read well.
 pub enum Place {
-    SameHub,
-    OtherHub,
-    NoHub,
+    Here,
+    AnotherHub,
+    OsThread,
 }
 
-pub const PLACES: [Place; 3] = [Place::SameHub, Place::OtherHub, Place::NoHub];
+pub const PLACES: [Place; 3] = [Place::Here, Place::AnotherHub, Place::OsThread];
 
 /// What runs at a place.
 pub struct Side<T> {
@@ -33,9 +33,9 @@ impl Place {
             let _ = sender.send(result);
         };
         match self {
-            Place::SameHub => drop(thread::spawn(f)),
-            Place::NoHub => drop(std::thread::spawn(f)),
-            Place::OtherHub => drop(std::thread::spawn(move || {
+            Place::Here => drop(thread::spawn(f)),
+            Place::OsThread => drop(std::thread::spawn(f)),
+            Place::AnotherHub => drop(std::thread::spawn(move || {
                 Builder::new().backend(backend).run(f).expect("a hub");
             })),
         }

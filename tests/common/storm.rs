@@ -94,7 +94,7 @@ pub fn storm(place: Place, capacity: usize, rng: &mut Rng, ways: Ways) {
     let (sender, receiver) = channel::bounded(capacity);
     let received = Arc::new(Mutex::new(Vec::new()));
     let mut crowds: Vec<Side<()>> = Vec::new();
-    for (at, half) in [(Place::SameHub, 0), (place, 1)] {
+    for (at, half) in [(Place::Here, 0), (place, 1)] {
         let rng = Rng::with_seed(rng.next());
         let (sender, receiver) = (sender.clone(), receiver.clone());
         let (fates, received) = (Arc::clone(&fates), Arc::clone(&received));
@@ -176,7 +176,7 @@ fn crowd(
             }
         })
         .collect();
-    if at == Place::NoHub {
+    if at == Place::OsThread {
         drop((sender, receiver));
         let receivers = receivers.into_iter().map(std::thread::spawn);
         let receivers: Vec<_> = receivers.collect();
