@@ -649,6 +649,9 @@ both_backends! {
     }
 
     fn sleepers_wake_in_the_order_of_their_deadlines() {
+        if common::is_shuffled() {
+            return;
+        }
         let log: Log<u64> = Rc::default();
         let base = Instant::now() + Duration::from_millis(30);
         let handles: Vec<_> = [4, 2, 5, 1, 3]
