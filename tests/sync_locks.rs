@@ -181,7 +181,7 @@ both_backends! {
         }
         let said = thread::spawn(relock).join().unwrap();
         assert!(said.contains("green thread unnamed (id "), "{said:?}");
-        let said = Place::NoHub.run(relock).join();
+        let said = Place::OsThread.run(relock).join();
         assert!(said.contains("OS thread unnamed (id "), "{said:?}");
         let said = relock();
         assert!(said.contains("OS thread "), "{said:?}");
@@ -222,7 +222,7 @@ both_backends! {
         for place in PLACES {
             assert!(place.run(|| semaphore.try_acquire().is_none()).join());
         }
-        Place::OtherHub.run(move || drop(permit)).join();
+        Place::AnotherHub.run(move || drop(permit)).join();
         assert_eq!(semaphore.available(), 1);
     }
 
@@ -1090,7 +1090,7 @@ both_backends! {
         let permit = semaphore.try_acquire_owned().unwrap();
         assert!(semaphore.try_acquire_owned().is_none());
         let waits = Arc::clone(&semaphore);
-        let other = Place::OtherHub.run(move || drop(waits.acquire_owned()));
+        let other = Place::AnotherHub.run(move || drop(waits.acquire_owned()));
         drop(permit);
         other.join();
         semaphore.acquire_owned().forget();
@@ -1126,14 +1126,14 @@ both_backends! {
     fn an_os_thread_without_a_hub_serves_those_on_hubs() {
         let semaphore = leaked(Semaphore::new(0));
         let waiters: Vec<_> = (0..10).map(|_| thread::spawn(|| semaphore.acquire().forget())).collect();
-        let other = Place::NoHub.run(|| {
+        let other = Place::OsThread.run(|| {
             for _ in 0..10 {
                 semaphore.add_permits(1);
             }
         });
         join_all(waiters);
         other.join();
-        let other = Place::NoHub.run(|| semaphore.acquire().forget());
+        let other = Place::OsThread.run(|| semaphore.acquire().forget());
         semaphore.add_permits(1);
         other.join();
         assert_eq!(semaphore.available(), 0);
@@ -1374,8 +1374,8 @@ both_backends! {
             stop: AtomicBool::new(false),
         });
         let seeds = [rng.next(), rng.next(), rng.next()];
-        let hub = Place::OtherHub.run(move || storm.rage(Rng::with_seed(seeds[0])));
-        let os_thread = Place::NoHub.run(move || {
+        let hub = Place::AnotherHub.run(move || storm.rage(Rng::with_seed(seeds[0])));
+        let os_thread = Place::OsThread.run(move || {
             let mut rng = Rng::with_seed(seeds[1]);
             while !storm.stop.load(Ordering::Relaxed) {
                 // Without a limit on closures: that would start a hub.

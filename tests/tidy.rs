@@ -61,10 +61,6 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     ("hub/current.rs", "follows the pointer to the current hub"),
     (
-        "hub/record.rs",
-        "follows the pointer from a block to its record",
-    ),
-    (
         "hub/extras.rs",
         "follows the chain of time limits on the caller's frames",
     ),

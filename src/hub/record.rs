@@ -1,7 +1,5 @@
 //! Who a green thread or an OS thread is: what outlives its stack.
 
-#![allow(unsafe_code)] // Follows the pointer from a block to its record.
-
 use std::cell::{Cell, OnceCell};
 use std::num::NonZeroU64;
 use std::panic::Location;
