@@ -31,6 +31,8 @@ use crate::hub::{self, Identity, Locals, Record};
 pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
+    /// If it is not where spawning is called.
+    spawned_at: Option<&'static Location<'static>>,
 }
 
 impl Builder {
@@ -147,6 +149,27 @@ impl Builder {
         unsafe { self.spawn_with_end(f, |_| {}) }
     }
 
+    /// Says that the green thread is spawned for a call that was made there.
+    pub(crate) fn spawned_at(mut self, site: &'static Location<'static>) -> Builder {
+        self.spawned_at = Some(site);
+        self
+    }
+
+    /// As [`Builder::spawn`], with an `end` as in [`Builder::spawn_with_end`].
+    #[track_caller]
+    pub(crate) fn spawn_then<F, T>(
+        self,
+        f: F,
+        end: impl FnOnce(bool) + 'static,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        // SAFETY: the closure, its result and `end` borrow nothing.
+        unsafe { self.spawn_with_end(f, end) }
+    }
+
     /// As [`Builder::spawn_unchecked`]; `end` runs on the green thread when its
     /// result is stored and nothing of the user's is left to run, and is told
     /// whether a panic has ended it. It must not unwind and must not wait.
@@ -163,7 +186,7 @@ impl Builder {
     where
         F: FnOnce() -> T,
     {
-        let spawned_at = Location::caller();
+        let spawned_at = self.spawned_at.unwrap_or(Location::caller());
         let name = self.name.map(String::into_boxed_str);
         if let Some(name) = &name {
             assert!(

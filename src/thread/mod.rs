@@ -48,7 +48,7 @@ pub use std::thread::{Result, available_parallelism, panicking};
 
 pub use builder::Builder;
 pub(crate) use builder::install_panic_hook;
-pub(crate) use guests::Guests;
+pub(crate) use guests::{Guests, Seat};
 pub use join_handle::{JoinHandle, join_all, wait_any};
 pub use local::{AccessError, LocalKey};
 pub use scope::{Scope, ScopedJoinHandle, scope};

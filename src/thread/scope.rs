@@ -8,7 +8,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::guests::Guests;
+use super::guests::{Guests, Seat};
 use super::{Builder, JoinHandle, Result, Thread};
 use crate::atomic::{AtomicUsize, Ordering};
 use crate::cancel::Cancelled;
@@ -39,8 +39,9 @@ pub struct Scope<'scope, 'env: 'scope> {
 /// the scope waits for every one of them.
 ///
 /// An interrupt (a cancellation of the caller, or a time limit around it) that
-/// comes while the scope waits, or out of `f`, cancels the green threads; it goes
-/// on when they have ended. A panic of `f` does not cancel them, as in std.
+/// comes while the scope waits, or out of `f`, cancels the green threads and
+/// those that they spawn from then on; it goes on when all have ended. A panic of
+/// `f` does not cancel them, as in std.
 ///
 /// # Panics
 ///
@@ -197,28 +198,41 @@ impl Builder {
         F: FnOnce() -> T + 'scope,
         T: 'scope,
     {
+        self.spawn_scoped_then(scope, f, |_| {})
+    }
+
+    /// As [`Builder::spawn_scoped`], with an `end` as in
+    /// [`Builder::spawn_with_end`], which runs before the scope is told.
+    #[track_caller]
+    pub(crate) fn spawn_scoped_then<'scope, F, T>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        f: F,
+        end: impl FnOnce(bool) + 'scope,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+    {
         let guests = &scope.guests;
-        let place = guests.expect();
-        let end = move |panicked| guests.leave(place, panicked);
+        let seat = Seat::take(guests);
+        let number = seat.number();
+        let end = move |panicked| {
+            end(panicked);
+            seat.leave(panicked);
+        };
         // SAFETY: what the closure, its result and `end` borrow outlives 'scope.
-        // `scope` does not return or unwind before every guest has left, which
-        // is the last thing its green thread does with any of it, and a handle
+        // `scope` does not return or unwind before every seat is given up, which
+        // is the last thing a green thread does with any of it, and a handle
         // cannot outlive 'scope. The scope's frame is not given up before: while
         // it is waiting on a green thread's stack that stack is kept or leaked,
         // and a root waits.
-        match unsafe { self.spawn_with_end(f, end) } {
-            Ok(handle) => {
-                guests.welcome(place, handle.thread().clone());
-                Ok(ScopedJoinHandle {
-                    handle,
-                    panics: guests.panics(),
-                })
-            }
-            Err(error) => {
-                guests.leave(place, false);
-                Err(error)
-            }
-        }
+        let handle = unsafe { self.spawn_with_end(f, end)? };
+        guests.welcome(number, handle.thread().clone());
+        Ok(ScopedJoinHandle {
+            handle,
+            panics: guests.panics(),
+        })
     }
 }
 
