@@ -91,6 +91,7 @@ pub mod inspect;
 pub mod io;
 pub mod net;
 pub mod os;
+pub mod pool;
 pub mod runtime;
 pub mod signal;
 pub mod sync;

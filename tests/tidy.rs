@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("thread", 4),
     ("net", 4),
     ("os", 4),
+    ("pool", 4),
     ("time", 4),
     ("signal", 4),
     ("io", 3),
