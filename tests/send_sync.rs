@@ -7,7 +7,7 @@ use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use greenring::{Cancelled, net, runtime, sync, thread};
+use greenring::{Cancelled, net, pool, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
 /// where its bound holds.
@@ -130,4 +130,19 @@ fn what_std_has_not_is_plain_data() {
     assert_eq!(traits_of!(sync::Semaphore), [true; 5]);
     assert_eq!(traits_of!(sync::Permit<'static>), [true; 5]);
     assert_eq!(traits_of!(sync::OwnedPermit), [true; 5]);
+}
+
+#[test]
+fn scopes_and_pools_are_bound_to_their_os_thread() {
+    assert_eq!(traits_of!(thread::Scope<'static, 'static>)[..2], [false; 2]);
+    assert_eq!(traits_of!(pool::Group)[..2], [false; 2]);
+    assert_eq!(traits_of!(pool::Pool)[..2], [false; 2]);
+    assert_eq!(traits_of!(pool::Imap<u8>)[..2], [false; 2]);
+    assert_eq!(traits_of!(pool::Resources<u8>)[..2], [false; 2]);
+    assert_eq!(traits_of!(pool::Resource<'static, u8>)[..2], [false; 2]);
+    // As `JoinHandle`.
+    let handle = traits_of!(thread::ScopedJoinHandle<'static, u8>);
+    assert_eq!(handle[..2], [true; 2]);
+    let handle = traits_of!(thread::ScopedJoinHandle<'static, Rc<u8>>);
+    assert_eq!(handle[..2], [false, true]);
 }
