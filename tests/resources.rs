@@ -251,7 +251,7 @@ both_backends! {
                 let pool = self.pool.borrow().clone();
                 if let Some(pool) = pool {
                     // Its own place is not free before it is gone.
-                    assert!(pool.idle() <= 1 && pool.len() >= 1);
+                    assert!(pool.idle() <= 1 && !pool.is_empty());
                     assert!(pool.try_get().is_none_or(|other| other.pool.borrow().is_some()));
                 }
             }
@@ -262,7 +262,7 @@ both_backends! {
             thread::sleep(Duration::from_millis(1));
             let pool = inside.borrow().clone();
             // Looks at the pool that makes it.
-            assert!(pool.is_none_or(|pool| pool.len() >= 1));
+            assert!(pool.is_none_or(|pool| !pool.is_empty()));
             Nested { pool: Rc::clone(&inside) }
         }));
         *place.borrow_mut() = Some(Rc::clone(&pool));

@@ -98,6 +98,18 @@ both_backends! {
         assert_eq!(format!("{key:?}"), "LocalKey { .. }");
     }
 
+    fn the_destructor_of_a_result_that_nobody_fetches_finds_the_locals() {
+        greenring::thread_local!(static WORD: RefCell<String> = RefCell::new("first".into()));
+        let found = Rc::new(RefCell::new(String::new()));
+        let theirs = Rc::clone(&found);
+        drop(thread::spawn(move || {
+            WORD.set("kept".into());
+            on_drop(move || *theirs.borrow_mut() = WORD.take())
+        }));
+        thread::yield_now();
+        assert_eq!(*found.borrow(), "kept");
+    }
+
     fn cells_have_stds_shortcuts() {
         greenring::thread_local! {
             static CELL: Cell<Vec<u8>> = Cell::new(vec![1]);

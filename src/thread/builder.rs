@@ -208,11 +208,19 @@ impl Builder {
                 NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
             handle = Some(JoinHandle::new(Thread(record)));
             let body = move || {
-                let result = end_locals(run(f));
-                let panicked = matches!(&result, Err(payload) if !Cancelled::is(&**payload));
+                let mut result = run(f);
+                let mut panicked = is_panic(&result);
+                if packet.is_detached() {
+                    // Nobody will fetch it. Its destructor finds the locals
+                    // alive, as in std.
+                    hub::shielded(|| drop(result));
+                    result = Err(Box::new(Cancelled));
+                }
+                let result = end_locals(result);
+                panicked |= is_panic(&result);
                 packet.finish(result);
-                // A result that nobody fetches was dropped there, and may have
-                // started locals.
+                // Detached since then, its result was dropped there, and may
+                // have started locals.
                 if let Err(panic) = end_locals(Ok(())) {
                     discard(panic);
                 }
@@ -239,6 +247,10 @@ fn run<T>(f: impl FnOnce() -> T) -> Result<T> {
         };
     }
     catch_unwind(AssertUnwindSafe(f))
+}
+
+fn is_panic<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(payload) if !Cancelled::is(&**payload))
 }
 
 /// Destroys the caller's locals, the last that was started first, until there

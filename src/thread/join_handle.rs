@@ -98,6 +98,11 @@ impl<T> Packet<T> {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
+    /// Whether the handle is gone already.
+    pub(super) fn is_detached(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & DETACHED != 0
+    }
+
     /// Takes the result; called by the handle only.
     fn take(&self) -> Result<T> {
         assert!(self.is_done(), "the result is there");
