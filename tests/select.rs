@@ -218,6 +218,44 @@ both_backends! {
         assert!(chosen.iter().all(|n| (300..700).contains(n)), "{chosen:?}");
     }
 
+    fn there_may_be_thirty_arms() {
+        let (_, closed) = channel::unbounded::<u8>();
+        let (item, arm) = select! {
+            recv(&closed) -> item => (item, 0),
+            recv(&closed) -> item => (item, 1),
+            recv(&closed) -> item => (item, 2),
+            recv(&closed) -> item => (item, 3),
+            recv(&closed) -> item => (item, 4),
+            recv(&closed) -> item => (item, 5),
+            recv(&closed) -> item => (item, 6),
+            recv(&closed) -> item => (item, 7),
+            recv(&closed) -> item => (item, 8),
+            recv(&closed) -> item => (item, 9),
+            recv(&closed) -> item => (item, 10),
+            recv(&closed) -> item => (item, 11),
+            recv(&closed) -> item => (item, 12),
+            recv(&closed) -> item => (item, 13),
+            recv(&closed) -> item => (item, 14),
+            recv(&closed) -> item => (item, 15),
+            recv(&closed) -> item => (item, 16),
+            recv(&closed) -> item => (item, 17),
+            recv(&closed) -> item => (item, 18),
+            recv(&closed) -> item => (item, 19),
+            recv(&closed) -> item => (item, 20),
+            recv(&closed) -> item => (item, 21),
+            recv(&closed) -> item => (item, 22),
+            recv(&closed) -> item => (item, 23),
+            recv(&closed) -> item => (item, 24),
+            recv(&closed) -> item => (item, 25),
+            recv(&closed) -> item => (item, 26),
+            recv(&closed) -> item => (item, 27),
+            recv(&closed) -> item => (item, 28),
+            recv(&closed) -> item => (item, 29),
+        };
+        assert_eq!(item, Err(RecvError));
+        assert!(arm < 30);
+    }
+
     fn what_is_not_chosen_is_left_alone() {
         let [(one, ones), (two, twos)] = [(); 2].map(|()| channel::unbounded());
         for n in 0..100 {

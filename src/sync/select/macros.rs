@@ -16,8 +16,9 @@
 /// - Receivers are those of [`sync::channel`](crate::sync::channel),
 ///   [`mpsc`](crate::sync::mpsc) and [`oneshot`](crate::sync::oneshot), senders
 ///   those of the first two. A closed channel is ready, with an error.
-/// - Any number of arms of any kind, in any order, but one `default` at the most.
-///   Behind a block no comma is needed. The arms' expressions have one type.
+/// - Arms of any kind, in any order, each as often as wanted, but one `default` at
+///   the most. Behind a block no comma is needed. The arms' expressions have one
+///   type. (Beyond thirty arms the compiler asks for a higher `recursion_limit`.)
 /// - If several are ready, one is chosen at random. What the others wait for is
 ///   not touched: no item, no place is lost.
 /// - The receivers, senders, events, handles and durations are evaluated once, in
@@ -122,7 +123,7 @@ macro_rules! __select {
         $crate::__select!(@body {timer arm ($source) (()) (())} $arms $default $($rest)+)
     };
     (@arms $arms:tt [] default => $($rest:tt)+) => {
-        $crate::__select!(@body {} $arms [] $($rest)+)
+        $crate::__select!(@default $arms $($rest)+)
     };
     (@arms $arms:tt [$default:tt] default $($rest:tt)*) => {
         ::core::compile_error!("`select!` has more than one `default`")
@@ -155,24 +156,29 @@ macro_rules! __select {
         ))
     };
 
-    (@body $head:tt $arms:tt $default:tt $body:expr, $($rest:tt)*) => {
-        $crate::__select!(@add $head ($body) $arms $default $($rest)*)
+    (@body {$($head:tt)+} [$($arms:tt)*] $default:tt $body:expr, $($rest:tt)*) => {
+        $crate::__select!(@arms [$($arms)* {$($head)+ ($body)}] $default $($rest)*)
     };
-    (@body $head:tt $arms:tt $default:tt $body:expr) => {
-        $crate::__select!(@add $head ($body) $arms $default)
+    (@body {$($head:tt)+} [$($arms:tt)*] $default:tt $body:expr) => {
+        $crate::__select!(@arms [$($arms)* {$($head)+ ($body)}] $default)
     };
-    (@body $head:tt $arms:tt $default:tt $body:block $($rest:tt)*) => {
-        $crate::__select!(@add $head ($body) $arms $default $($rest)*)
+    (@body {$($head:tt)+} [$($arms:tt)*] $default:tt $body:block $($rest:tt)*) => {
+        $crate::__select!(@arms [$($arms)* {$($head)+ ($body)}] $default $($rest)*)
     };
-    (@body $head:tt $arms:tt $default:tt $($rest:tt)*) => {
+    (@default $arms:tt $body:expr, $($rest:tt)*) => {
+        $crate::__select!(@arms $arms [($body)] $($rest)*)
+    };
+    (@default $arms:tt $body:expr) => {
+        $crate::__select!(@arms $arms [($body)])
+    };
+    (@default $arms:tt $body:block $($rest:tt)*) => {
+        $crate::__select!(@arms $arms [($body)] $($rest)*)
+    };
+    (@body $($rest:tt)*) => {
         ::core::compile_error!("a comma is missing behind the expression of an arm of `select!`")
     };
-
-    (@add {} $body:tt $arms:tt [] $($rest:tt)*) => {
-        $crate::__select!(@arms $arms [$body] $($rest)*)
-    };
-    (@add {$($head:tt)+} $body:tt [$($arms:tt)*] $default:tt $($rest:tt)*) => {
-        $crate::__select!(@arms [$($arms)* {$($head)+ $body}] $default $($rest)*)
+    (@default $($rest:tt)*) => {
+        ::core::compile_error!("a comma is missing behind the expression of `default`")
     };
 
     (@run [$({$kind:ident $arm:ident ($source:expr) $($rest:tt)*})+] $can_wait:literal ($default:expr)) => {{
