@@ -507,10 +507,10 @@ both_backends! {
         // Its own time limit counts again.
         let (sender, receiver) = channel::rendezvous();
         let theirs = receiver.clone();
-        let limited = thread::spawn(move || theirs.recv_timeout(SHORT));
+        let limited = thread::spawn(move || theirs.recv_timeout(20 * SHORT));
         thread::yield_now();
         let failing = fail(sender.clone());
-        thread::sleep(2 * SHORT);
+        thread::sleep(30 * SHORT);
         assert!(!limited.is_finished());
         failing.thread().unpark();
         assert!(limited.join().unwrap().unwrap_err().is_timeout());
