@@ -527,3 +527,37 @@ fn unpark(unparker: Option<Unparker>) {
         unparker.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What only two OS threads can bring about, each between the other's poll
+    /// and its entry.
+    #[test]
+    fn two_selects_that_enter_at_the_same_time_see_each_other() {
+        let core = Core::<u8>::new(0);
+        let unparker = Wait::begin().unparker();
+        let [first, second, third] = [(); 3].map(|()| Claim::default());
+        let sender = core
+            .enrol_sender(unparker, &first, 0)
+            .expect("nobody is there");
+        // Not itself,
+        let receiver = core
+            .enrol_receiver(unparker, &first, 1)
+            .expect("nobody else is there");
+        assert!(core.leave_as_receiver(receiver).is_none());
+        // but another,
+        assert!(core.enrol_receiver(unparker, &second, 0).is_none());
+        // unless it was chosen elsewhere.
+        assert!(first.take(1));
+        let receiver = core
+            .enrol_receiver(unparker, &second, 0)
+            .expect("it is on its way");
+        assert!(core.leave_as_sender(sender).is_none());
+        assert!(core.enrol_sender(unparker, &third, 0).is_none());
+        assert!(second.take(1));
+        assert!(core.grant().is_none(), "it takes something else");
+        assert!(core.leave_as_receiver(receiver).is_none());
+    }
+}
