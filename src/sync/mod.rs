@@ -1,4 +1,4 @@
-//! Locks and signals between green threads, under the names of `std::sync`.
+//! Locks, signals and channels between green threads, under the names of `std::sync`.
 //!
 //! Everything here works between green threads of one hub, of hubs on different
 //! OS threads, and OS threads that never had a hub, in every mixture. Who waits
@@ -15,7 +15,7 @@
 //! Inside, there are two ways to wait: for permits, which one has and gives back
 //! (`permits.rs`: `Mutex`, `RwLock`, `Semaphore`), and for an occasion, which
 //! comes and is gone (`line.rs`: `Condvar`, `Barrier`, `Event`, `Once`). Items are
-//! handed over in `channel/core.rs`, on which every channel stands.
+//! handed over in `channel/core`, on which every channel stands.
 
 mod barrier;
 pub mod channel;
