@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code)] // Spawns closures that borrow; the scope sees them off.
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -29,7 +28,8 @@ pub struct Scope<'scope, 'env: 'scope> {
     // exactly that long.
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
-    not_sync: PhantomData<UnsafeCell<()>>,
+    /// Its guests live on this OS thread.
+    not_send: PhantomData<*const ()>,
 }
 
 /// Runs `f` with a scope for green threads, and returns when all of them have
@@ -85,7 +85,7 @@ where
         guests: Guests::default(),
         scope: PhantomData,
         env: PhantomData,
-        not_sync: PhantomData,
+        not_send: PhantomData,
     };
     // Nothing between here and the end of `host` can unwind past the guests.
     let result = scope.guests.host(|| f(&scope));
