@@ -59,7 +59,7 @@ both_backends! {
                 thread::sleep(Duration::from_millis(1));
                 sum = numbers.iter().sum();
             });
-            s.spawn(|| thread::yield_now());
+            s.spawn(thread::yield_now);
             numbers.len()
         });
         numbers.push(4);
@@ -388,22 +388,27 @@ both_backends! {
 
     fn scopes_of_two_green_threads_interleave() {
         let order = Rc::new(RefCell::new(Vec::new()));
-        let hosts: Vec<_> = [3_u64, 1]
+        let opened = Rc::new(Cell::new(false));
+        let hosts: Vec<_> = [true, false]
             .into_iter()
-            .map(|host| {
-                let order = Rc::clone(&order);
+            .map(|is_first| {
+                let (order, opened) = (Rc::clone(&order), Rc::clone(&opened));
                 thread::spawn(move || {
                     let sum = Cell::new(0);
                     thread::scope(|s| {
                         for n in 1..=3 {
-                            let sum = &sum;
+                            let (sum, opened) = (&sum, &opened);
                             s.spawn(move || {
-                                thread::sleep(Duration::from_millis(host * n));
+                                // The first to begin is the last to end.
+                                while is_first && !opened.get() {
+                                    thread::yield_now();
+                                }
                                 sum.set(sum.get() + n);
                             });
                         }
                     });
-                    order.borrow_mut().push(host);
+                    order.borrow_mut().push(is_first);
+                    opened.set(true);
                     sum.get()
                 })
             })
@@ -411,7 +416,7 @@ both_backends! {
         for host in hosts {
             assert_eq!(host.join().unwrap(), 6);
         }
-        assert_eq!(*order.borrow(), [1, 3]);
+        assert_eq!(*order.borrow(), [false, true]);
     }
 
     fn an_interrupted_join_leaves_the_panic_untold() {
