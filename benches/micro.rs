@@ -1,5 +1,6 @@
-//! What the hub itself costs: switching, spawning, stacks and deadlines, with
-//! no operation of the kernel in between.
+//! What the hub itself costs: switching, spawning, stacks and deadlines, and what
+//! stands on them: locks, channels, time limits. No operation of the kernel is in
+//! between.
 //!
 //! criterion measures and prints each row. The table at the end compares the
 //! medians with the goals, which hold at 125 ns per `getppid`: the yardstick is
@@ -11,12 +12,14 @@ mod machine;
 mod statistics;
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use greenring::sync::{Event, Mutex, RwLock, Semaphore, channel, mpsc};
 use greenring::thread::{self, Builder};
-use greenring::{runtime, yield_now};
+use greenring::{runtime, time, yield_now};
 use machine::{cpu_time, cpu_time_since, describe, getppid_nanoseconds, share_one_cpu};
 use statistics::median;
 
@@ -78,6 +81,52 @@ fn main() {
     });
     bench.measure("clock read", None, clock_reads);
     bench.measure_deadlines();
+    bench.measure("timeout that does not come", Some(60.0), |n| {
+        on_a_green_thread(n, limits)
+    });
+
+    bench.measure("Mutex locked and unlocked, free", None, |n| {
+        let mutex = Mutex::new(0_u64);
+        on_a_green_thread(n, |n| {
+            timed(n, move || *black_box(&mutex).lock().unwrap() += 1)
+        })
+    });
+    bench.measure("RwLock read, free", None, |n| {
+        let lock = RwLock::new(0_u64);
+        on_a_green_thread(n, |n| {
+            timed(n, move || {
+                black_box(*black_box(&lock).read().unwrap());
+            })
+        })
+    });
+    bench.measure("Semaphore, a free permit", None, |n| {
+        let semaphore = Semaphore::new(3);
+        on_a_green_thread(n, |n| {
+            timed(n, move || drop(black_box(&semaphore).acquire()))
+        })
+    });
+    bench.measure("Event that is set, waited for", None, |n| {
+        let event = Event::new();
+        event.set();
+        on_a_green_thread(n, |n| timed(n, move || black_box(&event).wait()))
+    });
+
+    bench.measure("mpsc ping-pong, one hop", Some(100.0), |n| {
+        hops(n, mpsc::channel, mpsc::Sender::send, mpsc::Receiver::recv)
+    });
+    bench.measure("bounded(1) ping-pong, one hop", Some(100.0), |n| {
+        let channel = || channel::bounded(1);
+        hops(n, channel, channel::Sender::send, channel::Receiver::recv)
+    });
+    bench.measure("channel, sent and received by one", None, |n| {
+        let (sender, receiver) = channel::bounded(1);
+        on_a_green_thread(n, |n| {
+            timed(n, move || {
+                sender.send(black_box(1)).unwrap();
+                black_box(receiver.recv().unwrap());
+            })
+        })
+    });
 
     bench.criterion.final_summary();
     bench.print_table();
@@ -289,10 +338,50 @@ fn hand_overs(iterations: u64, wait: impl Fn() + Copy + 'static) -> Duration {
     scale(asking.join().unwrap(), 2 * rounds, iterations)
 }
 
-fn clock_reads(iterations: u64) -> Duration {
+/// Two green threads bounce an item: an iteration is one way of it.
+fn hops<S: 'static, R: 'static, E: Debug + 'static, F: Debug + 'static>(
+    iterations: u64,
+    channel: impl Fn() -> (S, R),
+    send: fn(&S, u64) -> Result<(), E>,
+    receive: fn(&R) -> Result<u64, F>,
+) -> Duration {
+    let rounds = iterations.div_ceil(2);
+    let (ask, asked) = channel();
+    let (answer, answered) = channel();
+    let asking = thread::spawn(move || {
+        let answering = thread::spawn(move || {
+            for _ in 0..rounds {
+                send(&answer, receive(&asked).unwrap()).unwrap();
+            }
+        });
+        let start = cpu_time();
+        for round in 0..rounds {
+            send(&ask, round).unwrap();
+            assert_eq!(receive(&answered).unwrap(), round);
+        }
+        let elapsed = cpu_time_since(start);
+        answering.join().unwrap();
+        elapsed
+    });
+    scale(asking.join().unwrap(), 2 * rounds, iterations)
+}
+
+fn limits(iterations: u64) -> Duration {
+    timed(iterations, || {
+        black_box(time::timeout(FAR, || black_box(1))).unwrap();
+    })
+}
+
+fn timed(iterations: u64, work: impl Fn()) -> Duration {
     let start = cpu_time();
     for _ in 0..iterations {
-        black_box(Instant::now());
+        work();
     }
     cpu_time_since(start)
+}
+
+fn clock_reads(iterations: u64) -> Duration {
+    timed(iterations, || {
+        black_box(Instant::now());
+    })
 }
