@@ -21,7 +21,7 @@ use crate::cancel;
 /// - The initialiser may wait for something: only those who need the value wait
 ///   with it, and the hub goes on.
 /// - It is consumed when it runs, so nothing interrupts it, as in
-///   [`cancel::shield`](crate::cancel::shield): a cancelled green thread or a time
+///   [`cancel::shield`]: a cancelled green thread or a time
 ///   limit that has passed cannot spoil the value for everybody.
 /// - One that comes back to the same `LazyLock` always panics.
 ///

@@ -64,7 +64,7 @@ pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     (SyncSender { sender }, Receiver::new(receiver))
 }
 
-/// The sending side of [`channel`].
+/// The sending side of [`channel()`].
 ///
 /// # Examples
 ///
@@ -96,7 +96,7 @@ pub struct SyncSender<T> {
     sender: channel::Sender<T>,
 }
 
-/// The receiving side of [`channel`] and [`sync_channel`].
+/// The receiving side of [`channel()`] and [`sync_channel`].
 ///
 /// There is one only, which may be sent to another OS thread but not shared with
 /// it. [`sync::channel`](crate::sync::channel) has receivers that may be cloned.

@@ -31,7 +31,7 @@ const COMPLETE: u8 = 3;
 ///
 /// # Difference from std
 ///
-/// - An initialiser that is interrupted (see [`cancel`](crate::cancel)) has not
+/// - An initialiser that is interrupted (see [`cancel`]) has not
 ///   run: the next one who comes, or waits, runs its own.
 /// - An initialiser that comes back to the same `Once` always panics.
 ///

@@ -297,7 +297,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// Asks the green thread to end: interrupts the call in which it waits, or
-    /// the next one in which it would, see [`cancel`](crate::cancel).
+    /// the next one in which it would, see [`cancel`].
     ///
     /// It only asks; [`join`](Self::join) tells the end, which is
     /// [`Cancelled`] unless the green thread had its result already. Cancelled
@@ -308,7 +308,7 @@ impl<T> JoinHandle<T> {
     /// # Panics
     ///
     /// If the program was compiled with `panic = "abort"`, see
-    /// [`cancel::supported`](crate::cancel::supported).
+    /// [`cancel::supported`].
     ///
     /// # Examples
     ///

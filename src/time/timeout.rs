@@ -42,7 +42,7 @@ impl From<Elapsed> for io::Error {
 /// Runs `f`, interrupting it when it waits for anything after `dur` has passed.
 ///
 /// The call of `f` that waits then, or the next one that would, unwinds to here,
-/// see [`cancel`](crate::cancel); destructors run. An `f` that finishes wins,
+/// see [`cancel`]; destructors run. An `f` that finishes wins,
 /// however late: computing is not interrupted, and a call that has its result
 /// returns it. A zero `dur` interrupts the first call that would wait.
 ///
@@ -57,7 +57,7 @@ impl From<Elapsed> for io::Error {
 ///
 /// If `f` does, with its payload; if the hub must be started and cannot; if the
 /// program was compiled with `panic = "abort"`, see
-/// [`cancel::supported`](crate::cancel::supported).
+/// [`cancel::supported`].
 ///
 /// # Examples
 ///
