@@ -30,6 +30,27 @@ impl Drop for Counted {
 }
 
 both_backends! {
+    fn an_item_that_comes_after_a_cancel_is_for_those_who_still_want_it() {
+        let (sender, receiver) = channel::unbounded();
+        let cancelled = {
+            let receiver = receiver.clone();
+            thread::spawn(move || receiver.recv())
+        };
+        let late = {
+            let receiver = receiver.clone();
+            thread::spawn(move || receiver.recv())
+        };
+        thread::yield_now();
+        cancelled.cancel();
+        // It has not run since.
+        sender.send(1).unwrap();
+        assert_eq!(late.join().unwrap(), Ok(1));
+        cancelled.join().unwrap_err();
+        // Nobody waits any more.
+        sender.send(2).unwrap();
+        assert_eq!(receiver.try_recv(), Ok(2));
+    }
+
     fn items_arrive_in_order_wherever_the_sides_run() {
         for place in PLACES {
             for capacity in [0, 1, 3, usize::MAX] {

@@ -127,6 +127,19 @@ impl Unparker {
         }
     }
 
+    /// Whether the wait goes on, for all that is known here: one of the caller's
+    /// hub may have timed out or have been interrupted, and not have run since.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        match self.0 {
+            Handle::OsThread { .. } => true,
+            Handle::Hub { home, wait } => current::with(|context| match context {
+                Context::Hub(hub) if hub.inbox.is(&home) => hub.is_waiting(home.index, wait),
+                _ => true,
+            }),
+        }
+    }
+
     /// Whether who waits lives on the hub of the caller, so that the two run by
     /// turns.
     #[inline]
@@ -296,6 +309,12 @@ impl Hub {
             Wakeup::TimedOut if !self.has_passed(own) => Wakeup::Interrupted,
             wakeup => wakeup,
         }
+    }
+
+    /// Whether a wait of this hub has not ended for want of an unparker.
+    fn is_waiting(&self, index: u32, wait: u64) -> bool {
+        let slot = &self.table.get(index).slot;
+        slot.wait.get() == wait && matches!(slot.wakeup.get(), None | Some(Wakeup::Unparked))
     }
 
     /// Ends the wait of a context of this hub, from the hub's OS thread.

@@ -15,7 +15,9 @@
 //! exclude each other, so it brings a [`Claim`], which the first to choose it
 //! takes; the others pass it over.
 //!
-//! Who is abandoned with its hub never leaves. It is passed over, too.
+//! Who is abandoned with its hub never leaves. It is passed over, too, and so is
+//! one that was interrupted or has timed out and has only not run since: what
+//! comes now is for those who still want it.
 
 use std::sync::Arc;
 
@@ -168,14 +170,26 @@ impl<P> WaitList<P> {
         self.waiters[ticket.0].chosen
     }
 
-    /// The first in the line and what it brings; those who will never come for
-    /// it are taken out.
+    /// The first in the line who can be chosen, and what it brings.
     pub(crate) fn first(&mut self) -> Option<(Unparker, &mut P)> {
-        while self.first != NONE && !self.waiters[self.first].unparker.is_alive() {
-            self.unlink(self.first);
-        }
-        let first = self.waiters.get_mut(self.first)?;
+        let place = self.first_waiting(self.first)?;
+        let first = &mut self.waiters[place];
         Some((first.unparker, &mut first.payload))
+    }
+
+    /// The first from `place` on who still waits. Those who were abandoned are
+    /// taken out; those who are about to leave are passed over.
+    fn first_waiting(&mut self, mut place: usize) -> Option<usize> {
+        loop {
+            let waiter = self.waiters.get(place)?;
+            let behind = waiter.behind;
+            if !waiter.unparker.is_alive() {
+                self.unlink(place);
+            } else if waiter.unparker.is_waiting() {
+                return Some(place);
+            }
+            place = behind;
+        }
     }
 
     /// Whether anybody is in the line who can be chosen by the owner of this
@@ -187,7 +201,7 @@ impl<P> WaitList<P> {
                 None => true,
                 Some((claim, _)) => !Arc::ptr_eq(&claim.0, &own.0) && claim.taken().is_none(),
             };
-            if is_free && waiter.unparker.is_alive() {
+            if is_free && waiter.unparker.is_alive() && waiter.unparker.is_waiting() {
                 return true;
             }
             place = waiter.behind;
@@ -205,24 +219,23 @@ impl<P> WaitList<P> {
 
     /// As [`choose`](Self::choose), among those whose payload pleases.
     pub(crate) fn choose_where(&mut self, pleases: impl Fn(&P) -> bool) -> Option<Ticket> {
-        let mut place = self.first;
+        let mut next = self.first;
         loop {
-            let waiter = self.waiters.get_mut(place)?;
-            let behind = waiter.behind;
-            if !waiter.unparker.is_alive() {
-                self.unlink(place);
-            } else if pleases(&waiter.payload) {
-                let is_ours = match &waiter.claim {
-                    None => true,
-                    Some((claim, arm)) => claim.take(*arm),
-                };
-                waiter.chosen = is_ours;
-                self.unlink(place);
-                if is_ours {
-                    return Some(Ticket(place));
-                }
+            let place = self.first_waiting(next)?;
+            let waiter = &mut self.waiters[place];
+            next = waiter.behind;
+            if !pleases(&waiter.payload) {
+                continue;
             }
-            place = behind;
+            let is_ours = match &waiter.claim {
+                None => true,
+                Some((claim, arm)) => claim.take(*arm),
+            };
+            waiter.chosen = is_ours;
+            self.unlink(place);
+            if is_ours {
+                return Some(Ticket(place));
+            }
         }
     }
 

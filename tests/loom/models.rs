@@ -204,6 +204,10 @@ mod hub {
             true
         }
 
+        pub(crate) fn is_waiting(&self) -> bool {
+            true
+        }
+
         pub(crate) fn is_local(&self) -> bool {
             LOCAL.get()
         }
