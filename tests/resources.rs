@@ -48,6 +48,24 @@ fn numbered(max: usize) -> (Rc<Resources<Numbered>>, Rc<Cell<u32>>) {
 }
 
 both_backends! {
+    // PyMySQL #275.
+    fn a_value_that_was_in_use_when_a_time_limit_passed_is_discarded() {
+        let made = Rc::new(Cell::new(0));
+        let count = Rc::clone(&made);
+        let pool = Resources::new(1, move || {
+            count.set(count.get() + 1);
+            count.get()
+        });
+        let value = pool.get();
+        // A query whose answer will come to whoever reads next.
+        time::timeout(Duration::from_millis(1), thread::park).unwrap_err();
+        drop(value);
+        assert_eq!((*pool.get(), pool.idle()), (2, 0));
+        // An interrupt before it was lent says nothing of it.
+        time::timeout(Duration::from_millis(1), thread::park).unwrap_err();
+        assert_eq!(*pool.get(), 2);
+    }
+
     fn they_are_made_when_needed_and_reused_last_in_first_out() {
         let (resources, alive) = numbered(3);
         assert_eq!((resources.len(), alive.get()), (0, 0));
@@ -102,7 +120,11 @@ both_backends! {
         assert!(resources.try_get().is_none());
         assert!(resources.get_timeout(Duration::ZERO).is_none());
         assert!(resources.get_timeout(Duration::from_millis(1)).is_none());
-        assert!(time::timeout(Duration::from_millis(1), || drop(resources.get())).is_err());
+        let limited = Rc::clone(&resources);
+        let limited = thread::spawn(move || {
+            time::timeout(Duration::from_millis(1), || drop(limited.get())).is_err()
+        });
+        assert!(limited.join().unwrap());
         let waiting = Rc::clone(&resources);
         let waiting = thread::spawn(move || waiting.get_timeout(LONG).unwrap().number);
         thread::yield_now();

@@ -21,6 +21,8 @@ pub(super) struct Extras {
     pub(super) edges: Cell<u64>,
     /// It unwinds by an interrupt, or has lately.
     pub(super) raised: Cell<bool>,
+    /// How often it was interrupted.
+    pub(super) interrupts: Cell<u64>,
     /// A root's stay empty: it has those of its OS thread, which outlive hubs.
     locals: Locals,
 }

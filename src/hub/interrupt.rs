@@ -191,6 +191,17 @@ pub(crate) fn pending() -> Option<Interrupt> {
 /// Says that the caller is about to unwind by an interrupt.
 pub(crate) fn note_interrupt() {
     note_raised(true);
+    with_block(|_, block| {
+        if let Some(extras) = block.extras() {
+            extras.interrupts.set(extras.interrupts.get() + 1);
+        }
+    });
+}
+
+/// How often the caller was interrupted up to now, each time that a waiting call
+/// raised it counted.
+pub(crate) fn interrupts() -> u64 {
+    with_block(|_, block| block.extras().map_or(0, |extras| extras.interrupts.get())).unwrap_or(0)
 }
 
 /// Says that the caller's interrupt was caught at its edge, or that what unwinds

@@ -53,8 +53,8 @@ use green_thread::GreenThread;
 pub(crate) use inbox::Home;
 use inbox::{Letterbox, Mail};
 pub(crate) use interrupt::{
-    EdgeKey, Interrupt, cancel, is_cancelled, is_cancelled_before_start, is_panicking, limited,
-    note_interrupt, note_no_interrupt, pending, shielded,
+    EdgeKey, Interrupt, cancel, interrupts, is_cancelled, is_cancelled_before_start, is_panicking,
+    limited, note_interrupt, note_no_interrupt, pending, shielded,
 };
 pub(crate) use locals::{Local, Locals};
 use moment::Moment;

@@ -11,6 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::cancel;
+use crate::hub;
 use crate::sync::{Permit, Semaphore};
 
 /// At most so many values that are made when they are needed, used by one at a
@@ -28,11 +29,12 @@ use crate::sync::{Permit, Semaphore};
 ///   query may have been sent whose answer nobody has read. (std counts panics
 ///   per OS thread; so a value may be discarded, too, that is dropped while a
 ///   destructor of an unwinding sibling waits.)
+/// - was interrupted in any waiting call since it has it, by a cancellation or a
+///   [`time::timeout`](crate::time::timeout), wherever that was caught;
 /// - has been cancelled, or is past a time limit around it, when it drops it.
 ///
-/// So take the resource *inside* of a [`time::timeout`](crate::time::timeout).
-/// What a limit interrupts that was set while the resource was held cannot be
-/// known here: then discard it.
+/// What another green thread's interrupt has left of a value that was moved there
+/// and back cannot be known here: then discard it.
 ///
 /// It is bound to its OS thread.
 ///
@@ -84,6 +86,8 @@ pub struct Resources<T> {
 pub struct Resource<'a, T> {
     /// `None` when it is discarded or given back.
     value: Option<T>,
+    /// Who has taken it, and how often that one had been interrupted then.
+    lent_to: (u64, u64),
     place: Place<'a, T>,
 }
 
@@ -112,6 +116,7 @@ impl<'a, T> Place<'a, T> {
         };
         Ok(Resource {
             value: Some(value),
+            lent_to: (hub::current_id(), hub::interrupts()),
             place: self,
         })
     }
@@ -316,7 +321,9 @@ impl<T> DerefMut for Resource<'_, T> {
 impl<T> Drop for Resource<'_, T> {
     fn drop(&mut self) {
         // Nobody can say how far its user had come with it.
-        if !std::thread::panicking() && !cancel::is_cancelled() {
+        let (id, interrupts) = self.lent_to;
+        let was_interrupted = id == hub::current_id() && interrupts != hub::interrupts();
+        if !std::thread::panicking() && !cancel::is_cancelled() && !was_interrupted {
             self.place
                 .resources
                 .idle
