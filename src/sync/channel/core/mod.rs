@@ -23,7 +23,7 @@ use std::mem;
 use std::time::Instant;
 
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
-use crate::atomic::{Mutex, lock};
+use crate::atomic::{Mutex, lock, lock_in_demand};
 use crate::cancel;
 use crate::hub::{self, Unparker, Wait, Wakeup, Why};
 use crate::sync::wait_list::{Ticket, WaitList};
@@ -208,7 +208,7 @@ impl<T> Core<T> {
         item: T,
         deadline: Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        let mut state = lock(&self.state);
+        let mut state = lock_in_demand(&self.state);
         let item = match state.put(item, self.capacity) {
             Ok(receiver) => {
                 drop(state);
@@ -224,7 +224,7 @@ impl<T> Core<T> {
         let ticket = state.senders.enter(wait.unparker(), Offer::Item(item));
         drop(state);
         let verdict = wait.park(Why::Send, self.address(), deadline);
-        let (is_chosen, offer) = lock(&self.state).senders.leave(ticket);
+        let (is_chosen, offer) = lock_in_demand(&self.state).senders.leave(ticket);
         match (offer, verdict) {
             (Offer::Item(item), _) if is_chosen => Err(SendTimeoutError::Disconnected(item)),
             (Offer::Item(item), Wakeup::TimedOut) => Err(SendTimeoutError::Timeout(item)),
@@ -234,7 +234,7 @@ impl<T> Core<T> {
     }
 
     pub(in crate::sync) fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        let receiver = lock(&self.state).put(item, self.capacity)?;
+        let receiver = lock_in_demand(&self.state).put(item, self.capacity)?;
         unpark(receiver);
         Ok(())
     }
@@ -244,7 +244,7 @@ impl<T> Core<T> {
         // Its item was promised, and the promise taken back.
         let mut is_first = false;
         loop {
-            let mut state = lock(&self.state);
+            let mut state = lock_in_demand(&self.state);
             let (delivery, verdict) = match state.find(self.capacity, true) {
                 Found::Item(item, sender) => {
                     drop(state);
@@ -281,7 +281,7 @@ impl<T> Core<T> {
     }
 
     pub(in crate::sync) fn try_recv(&self) -> Result<T, TryRecvError> {
-        let mut state = lock(&self.state);
+        let mut state = lock_in_demand(&self.state);
         match state.find(self.capacity, false) {
             Found::Item(item, sender) => {
                 drop(state);
