@@ -93,6 +93,40 @@ pub fn rendezvous<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }
 
+/// A receiver to which nothing ever comes, and which is never closed: for an arm
+/// of [`select!`](crate::select) that is to be switched off.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::sync::channel;
+///
+/// let (sender, mut numbers) = channel::unbounded();
+/// let (words, mut texts) = channel::unbounded();
+/// sender.send(1).unwrap();
+/// words.send("one").unwrap();
+/// drop((sender, words));
+/// let mut open = 2;
+/// while open > 0 {
+///     greenring::select! {
+///         recv(&numbers) -> number => if number.is_err() {
+///             open -= 1;
+///             numbers = channel::never(); // it was closed
+///         },
+///         recv(&texts) -> text => if text.is_err() {
+///             open -= 1;
+///             texts = channel::never();
+///         },
+///     }
+/// }
+/// ```
+#[must_use]
+pub fn never<T>() -> Receiver<T> {
+    // The core counts a sender, whom nobody has.
+    let core = Arc::new(Core::new(0));
+    Receiver { core }
+}
+
 /// The deadline of a timeout that begins now; `None` if it is too far away to
 /// be said.
 pub(in crate::sync) fn deadline(timeout: Duration) -> Option<Instant> {
