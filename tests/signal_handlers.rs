@@ -670,7 +670,8 @@ both_backends_alone! {
                 received += 1;
                 // The last one is never lost.
                 if SENT.load(Ordering::SeqCst) == MANY {
-                    return received;
+                    // It may be about to be sent, so it must stay caught.
+                    return (received, signals);
                 }
             }
         });
@@ -690,9 +691,10 @@ both_backends_alone! {
             assert_eq!(answer, byte);
             pings += 1;
         }
-        let received = receiver.join().unwrap();
+        let (received, signals) = receiver.join().unwrap();
         println!("{received} of {MANY} received during {pings} pings");
         sender.join().unwrap();
+        drop(signals);
         drop(near);
         echo.join().unwrap();
         assert_eq!(open_descriptors(), before - 2);
