@@ -30,6 +30,11 @@
 //! }
 //! ```
 //!
+//! Around that stands what concurrent programs need, under std's names where
+//! std has it: [`thread`] with scopes, [`sync`] with locks and channels,
+//! [`select!`], [`pool`], [`time::timeout`], [`cancel`], [`thread_local!`],
+//! [`signal`] and [`block_on`]. [`inspect`] shows what everybody waits for.
+//!
 //! # Where a line of code belongs
 //!
 //! Imports go down or sideways, never up, and never in a circle;
@@ -39,9 +44,9 @@
 //!  5  runtime  inspect                                  start and look
 //!  4  thread  net  os  time  signal  pool               std's faces: names and docs, no mechanism
 //!  3  io  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
-//!  2  hub                                          the only place where a stack is switched
-//!  1  backend  hub::{stack, timers, run_queue, …}  leaves: the kernel's side and data structures
-//!  0  std  libc  nix  io-uring  corosensei  slab
+//!  2  hub                                               the only place where a stack is switched
+//!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
+//!  0  atomic  std  libc  nix  io-uring  corosensei  slab
 //! ```
 //!
 //! A `TcpStream::read` passes through four rooms: `net/tcp.rs` (the face) →
@@ -65,6 +70,8 @@
 //! - std's thread-locals are shared by the green threads of an OS thread;
 //!   [`thread_local!`] gives each its own.
 //! - Green threads that are alive when their OS thread ends are abandoned.
+//! - With `panic = "abort"` nothing can be cancelled or limited in time, see
+//!   [`cancel::supported`].
 
 #![deny(
     missing_docs,

@@ -51,6 +51,18 @@ fn the_errors_are_std_s_own() {
 }
 
 both_backends! {
+    fn ends_are_cloned_and_shown_whatever_they_carry() {
+        struct Plain(u8);
+        let (sender, receiver) = mpsc::channel();
+        sender.clone().send(Plain(1)).ok().unwrap();
+        let (bounded, _) = mpsc::sync_channel::<Plain>(1);
+        let text = format!("{sender:?} {receiver:?} {:?}", bounded.clone());
+        assert_eq!(text, "Sender { .. } Receiver { .. } SyncSender { .. }");
+        assert_eq!(receiver.recv().ok().unwrap().0, 1);
+        let (_, once) = greenring::sync::oneshot::channel::<Plain>();
+        assert_eq!(format!("{once:?}"), "Receiver { .. }");
+    }
+
     fn a_queue_outlives_its_senders_but_not_its_receiver() {
         let (sender, receiver) = channel();
         sender.send(1).unwrap();

@@ -75,9 +75,16 @@ pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
 /// drop(sender);
 /// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2]);
 /// ```
-#[derive(Clone)]
 pub struct Sender<T> {
     sender: channel::Sender<T>,
+}
+
+// By hand, because an item need not be Clone for this.
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        let sender = self.sender.clone();
+        Sender { sender }
+    }
 }
 
 /// The sending side of [`sync_channel`].
@@ -91,9 +98,15 @@ pub struct Sender<T> {
 /// drop(sender);
 /// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2]);
 /// ```
-#[derive(Clone)]
 pub struct SyncSender<T> {
     sender: channel::Sender<T>,
+}
+
+impl<T> Clone for SyncSender<T> {
+    fn clone(&self) -> SyncSender<T> {
+        let sender = self.sender.clone();
+        SyncSender { sender }
+    }
 }
 
 /// The receiving side of [`channel()`] and [`sync_channel`].

@@ -56,7 +56,6 @@ pub struct Sender<T> {
 /// assert_eq!(receiver.recv(), Ok(1));
 /// assert!(receiver.recv().is_err()); // there was only one
 /// ```
-#[derive(Debug)]
 pub struct Receiver<T> {
     receiver: mpsc::Receiver<T>,
 }
@@ -97,6 +96,12 @@ impl<T> Sender<T> {
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
     }
 }
 

@@ -208,15 +208,16 @@ impl Builder {
                 NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
             handle = Some(JoinHandle::new(Thread(record)));
             let body = move || {
-                let mut result = run(f);
+                let result = run(f);
                 let mut panicked = is_panic(&result);
-                if packet.is_detached() {
+                let result = if packet.is_detached() {
                     // Nobody will fetch it. Its destructor finds the locals
                     // alive, as in std.
                     hub::shielded(|| drop(result));
-                    result = Err(Box::new(Cancelled));
-                }
-                let result = end_locals(result);
+                    end_locals(Ok(())).and(Err(Box::new(Cancelled)))
+                } else {
+                    end_locals(result)
+                };
                 panicked |= is_panic(&result);
                 packet.finish(result);
                 // Detached since then, its result was dropped there, and may

@@ -486,7 +486,7 @@ both_sides!(Sender, "Sender", add_sender, remove_sender);
 both_sides!(Receiver, "Receiver", add_receiver, remove_receiver);
 
 /// The items of a channel until it is closed. Made by [`Receiver::iter`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Iter<'a, T> {
     receiver: &'a Receiver<T>,
 }
@@ -502,7 +502,7 @@ impl<T> Iterator for Iter<'_, T> {
 impl<T> FusedIterator for Iter<'_, T> {}
 
 /// The items that are in a channel. Made by [`Receiver::try_iter`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }
