@@ -33,7 +33,7 @@
 //! Around that stands what concurrent programs need, under std's names where
 //! std has it: [`thread`] with scopes, [`sync`] with locks and channels,
 //! [`select!`], [`pool`], [`time::timeout`], [`cancel`], [`thread_local!`],
-//! [`signal`] and [`block_on`]. [`inspect`] shows what everybody waits for.
+//! [`signal`] and [`block_on`](block_on()). [`inspect`] shows what everybody waits for.
 //!
 //! # Where a line of code belongs
 //!
