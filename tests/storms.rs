@@ -224,6 +224,63 @@ both_backends_alone! {
         assert_eq!(level().descriptors, before.descriptors - 1);
     }
 
+    // Hazard 7.
+    fn cancels_from_another_os_thread_find_whom_they_mean() {
+        let mut rng = Rng::new("cancels from afar");
+        let alive = Rc::new(Cell::new(0));
+        let (quiet, _other_end) = common::connection();
+        let quiet = Rc::new(quiet);
+        let before = level();
+        let (send, receive) = std::sync::mpsc::channel::<thread::JoinHandle<()>>();
+        let mut theirs = Rng::with_seed(rng.next());
+        let canceller = std::thread::spawn(move || {
+            let mut ended = [0_u64; 2];
+            let mut waiting: Vec<thread::JoinHandle<()>> = Vec::new();
+            for handle in receive {
+                waiting.push(handle);
+                if waiting.len() > 100 || theirs.below(4) == 0 {
+                    // Some have ended, and their blocks belong to others.
+                    let pick = theirs.below(waiting.len() as u64) as usize;
+                    let handle = waiting.swap_remove(pick);
+                    handle.cancel();
+                    ended[usize::from(handle.join().is_err())] += 1;
+                }
+            }
+            waiting.iter().for_each(thread::JoinHandle::cancel);
+            for handle in waiting {
+                ended[usize::from(handle.join().is_err())] += 1;
+            }
+            ended
+        });
+        let count = rounds() / 10;
+        for _ in 0..count {
+            let counted = Counted::new(&alive);
+            let quiet = Rc::clone(&quiet);
+            let mut rng = Rng::with_seed(rng.next());
+            send.send(thread::spawn(move || {
+                let _counted = counted;
+                for _ in 0..rng.below(20) {
+                    wait_for_something(&mut rng, &quiet);
+                }
+            }))
+            .unwrap();
+            while alive.get() > 200 {
+                thread::sleep(Duration::from_micros(50));
+            }
+        }
+        drop(send);
+        while !canceller.is_finished() {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let [finished, cancelled] = canceller.join().unwrap();
+        println!("{finished} finished, {cancelled} were cancelled");
+        assert_eq!(finished + cancelled, count);
+        assert_eq!(alive.get(), 0);
+        drop(quiet);
+        assert_eq!(level().live, before.live);
+        assert_eq!(level().timers, before.timers);
+    }
+
     fn whatever_it_waits_for_a_cancelled_green_thread_ends_once() {
         let mut rng = Rng::new("waits");
         let alive = Rc::new(Cell::new(0));
