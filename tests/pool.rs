@@ -90,6 +90,28 @@ impl Turn {
 // ----- members ---------------------------------------------------------------
 
 both_backends! {
+    fn those_who_are_abandoned_with_their_hub_are_not_waited_for() {
+        let backend = greenring::runtime::backend();
+        // On an OS thread of its own, because hubs do not nest.
+        let os_thread = std::thread::spawn(move || {
+            let builder = greenring::runtime::Builder::new();
+            let builder = builder.backend(backend).end_timeout(Duration::from_millis(5));
+            let group = builder
+                .run(|| {
+                    let group = Group::new();
+                    drop(group.spawn(|| loop {
+                        let _ = catch_unwind(AssertUnwindSafe(thread::park));
+                    }));
+                    thread::yield_now();
+                    group
+                })
+                .unwrap();
+            group.join();
+            group.len()
+        });
+        assert_eq!(os_thread.join().unwrap(), 0);
+    }
+
     fn a_group_counts_joins_and_cancels_its_own() {
         let group = Group::new();
         assert!(group.is_empty());

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Rng;
@@ -469,29 +470,89 @@ both_backends! {
         sending.join().unwrap().unwrap();
     }
 
-    fn a_promised_item_comes_in_spite_of_a_cancellation() {
+    fn one_that_was_promised_an_item_may_give_up_and_the_item_finds_another() {
         for place in PLACES {
-            let (sender, receiver) = channel::rendezvous();
-            let (made, is_made) = channel::rendezvous();
-            let (chosen, is_chosen) = oneshot::channel();
-            let side = place.run(move || {
-                let make = || {
-                    chosen.send(()).unwrap();
-                    is_made.recv().unwrap()
-                };
-                select! { send(&sender, make()) -> sent => sent }
-            });
-            let theirs = receiver.clone();
-            let promised = thread::spawn(move || theirs.recv());
-            is_chosen.recv().unwrap();
-            promised.cancel();
-            // Who comes second is served by nobody, and goes when its time is up.
-            assert!(receiver.recv_timeout(SHORT).is_err());
-            assert!(!promised.is_finished());
-            made.send(1).unwrap();
-            assert_eq!(promised.join().unwrap(), Ok(1), "{place:?}");
-            side.join().unwrap();
+            for is_cancelled in [false, true] {
+                let (sender, receiver) = channel::rendezvous();
+                let (made, is_made) = channel::rendezvous();
+                let (chosen, is_chosen) = oneshot::channel();
+                let is_promised = Arc::new(AtomicBool::new(false));
+                let promises = Arc::clone(&is_promised);
+                let side = place.run(move || {
+                    let make = || {
+                        promises.store(true, Ordering::SeqCst);
+                        chosen.send(()).unwrap();
+                        is_made.recv().unwrap()
+                    };
+                    select! { send(&sender, make()) -> sent => sent }
+                });
+                let theirs = receiver.clone();
+                let promised = thread::spawn(move || {
+                    if is_cancelled {
+                        return theirs.recv().map_err(|_| ());
+                    }
+                    loop {
+                        let received = theirs.recv_timeout(SHORT).map_err(|_| ());
+                        if received.is_ok() || is_promised.load(Ordering::SeqCst) {
+                            return received;
+                        }
+                    }
+                });
+                is_chosen.recv().unwrap();
+                if is_cancelled {
+                    promised.cancel();
+                    assert!(Cancelled::is(&promised.join().unwrap_err()));
+                } else {
+                    assert_eq!(promised.join().unwrap(), Err(()));
+                }
+                // Nobody else was promised it.
+                assert!(receiver.recv_timeout(SHORT).is_err());
+                made.send(1).unwrap();
+                assert_eq!(receiver.recv(), Ok(1), "{place:?}");
+                side.join().unwrap();
+            }
         }
+    }
+
+    fn a_select_that_was_promised_an_item_may_be_cancelled() {
+        let (sender, receiver) = channel::rendezvous::<u8>();
+        let sending = thread::spawn(move || {
+            let make = || {
+                thread::park();
+                1
+            };
+            select! { send(&sender, make()) -> sent => sent }
+        });
+        let theirs = receiver.clone();
+        let event = Rc::new(Event::new());
+        let stop = Rc::clone(&event);
+        let promised = thread::spawn(move || {
+            select! {
+                recv(&theirs) -> item => item,
+                wait(&stop) => panic!("not set"),
+            }
+        });
+        thread::yield_now();
+        thread::yield_now();
+        promised.cancel();
+        assert!(Cancelled::is(&promised.join().unwrap_err()));
+        // It stands in no line any more.
+        event.set();
+        sending.thread().unpark();
+        assert_eq!(receiver.recv(), Ok(1));
+        sending.join().unwrap().unwrap();
+    }
+
+    fn the_end_of_a_scoped_green_thread_is_an_arm_too() {
+        thread::scope(|s| {
+            let (slow, quick) = (s.spawn(thread::park), s.spawn(|| 1));
+            let first = select! {
+                join(&slow) => "slow",
+                join(&quick) => "quick",
+            };
+            assert_eq!(first, "quick");
+            slow.thread().unpark();
+        });
     }
 
     fn a_promise_that_is_taken_back_leaves_the_receiver_as_it_was() {
@@ -504,17 +565,7 @@ both_backends! {
                 select! { send(&sender, make()) -> _ => {} }
             })
         };
-        // Its own time limit counts again.
         let (sender, receiver) = channel::rendezvous();
-        let theirs = receiver.clone();
-        let limited = thread::spawn(move || theirs.recv_timeout(20 * SHORT));
-        thread::yield_now();
-        let failing = fail(sender.clone());
-        thread::sleep(30 * SHORT);
-        assert!(!limited.is_finished());
-        failing.thread().unpark();
-        assert!(limited.join().unwrap().unwrap_err().is_timeout());
-        failing.join().unwrap_err();
         // It is the first in the line again.
         let receivers: Vec<_> = (0..2)
             .map(|_| {

@@ -48,6 +48,33 @@ pub(crate) enum Interrupt {
 }
 
 impl Hub {
+    /// Called when the running context is about to be suspended. If anybody on
+    /// the OS thread unwinds then, it gives the number of that time, for
+    /// [`note_resumption`](Self::note_resumption).
+    #[inline]
+    pub(super) fn note_suspension(&self, block: &GreenThread) -> Option<u32> {
+        let calm = !std::thread::panicking();
+        block.slot.calm.set(calm);
+        if calm && self.unwinding.get() == 0 {
+            return None;
+        }
+        if calm {
+            // Nobody unwinds any more, whoever was suspended meanwhile.
+            self.unwinding.set(0);
+            self.storms.set(self.storms.get().wrapping_add(1));
+            return None;
+        }
+        self.unwinding.set(self.unwinding.get() + 1);
+        Some(self.storms.get())
+    }
+
+    #[cold]
+    pub(super) fn note_resumption(&self, storm: u32) {
+        if self.storms.get() == storm {
+            self.unwinding.set(self.unwinding.get() - 1);
+        }
+    }
+
     /// Whether an interrupt is to be delivered to the running context.
     #[inline]
     pub(super) fn is_interrupted(&self, block: &GreenThread) -> bool {

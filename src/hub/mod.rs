@@ -106,6 +106,8 @@ pub(crate) struct Hub {
     live: Cell<usize>,
     /// Contexts that are suspended while they, or others, unwind.
     unwinding: Cell<usize>,
+    /// Counts the times in which somebody unwound; `unwinding` is of the latest.
+    storms: Cell<u32>,
     /// Interrupts were held back because somebody was unwinding.
     deferred: Cell<bool>,
     /// The hub ends: new green threads start interrupted.
@@ -182,6 +184,7 @@ impl Hub {
             in_flight: Cell::new(0),
             live: Cell::new(0),
             unwinding: Cell::new(0),
+            storms: Cell::new(0),
             deferred: Cell::new(false),
             ending: Cell::new(false),
             abandoning: Cell::new(false),
@@ -366,12 +369,8 @@ impl Hub {
     #[inline]
     fn switch_away(&self, block: &GreenThread) {
         debug_assert_ne!(block.slot.state.get(), State::Running);
-        let calm = !std::thread::panicking();
-        block.slot.calm.set(calm);
+        let storm = self.note_suspension(block);
         block.slot.since.set(self.moment.get());
-        if !calm {
-            self.unwinding.set(self.unwinding.get() + 1);
-        }
         let index = self.current.get();
         if index == ROOT {
             self.run_until_root_is_ready();
@@ -379,8 +378,8 @@ impl Hub {
         } else {
             block.suspend();
         }
-        if !calm {
-            self.unwinding.set(self.unwinding.get() - 1);
+        if let Some(storm) = storm {
+            self.note_resumption(storm);
         }
         debug_assert_eq!(self.current.get(), index);
     }

@@ -133,6 +133,11 @@ impl Identity {
         }
     }
 
+    /// Whether the hub it lives on has not ended.
+    pub(crate) fn is_on_a_hub(&self) -> bool {
+        self.home().is_some_and(Home::is_alive)
+    }
+
     /// Where it lives; `None` for an OS thread.
     pub(super) fn home(&self) -> Option<&Home> {
         match &self.place {

@@ -73,8 +73,8 @@ impl Barrier {
     ///
     /// See [`Barrier`].
     pub fn wait(&self) -> BarrierWaitResult {
-        let line = self.line.lock();
-        let is_leader = line.len() + 1 >= self.needed;
+        let mut line = self.line.lock();
+        let is_leader = line.waiting() + 1 >= self.needed;
         if is_leader {
             line.wake_all();
         } else {

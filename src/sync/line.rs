@@ -45,8 +45,8 @@ impl Line {
 
 impl<'a> Locked<'a> {
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiters.len()
+    pub(super) fn waiting(&mut self) -> usize {
+        self.waiters.waiting()
     }
 
     /// Enters at the end.

@@ -145,7 +145,22 @@ impl<T: Ord> PriorityQueue<T> {
 
     /// Takes the item for which the caller has a permit.
     fn take(&self) -> T {
-        let item = hub::shielded(|| self.change(1).heap.pop());
+        /// Gives the permit back if the heap cannot be reached: its lock may
+        /// refuse an `Ord` that pops.
+        struct Held<'a>(&'a Permits);
+
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.release(1);
+            }
+        }
+
+        let held = Held(&self.items);
+        let item = hub::shielded(|| {
+            let mut change = self.change(1);
+            std::mem::forget(held);
+            change.heap.pop()
+        });
         item.expect("an item for each permit")
     }
 }

@@ -32,8 +32,6 @@ pub(crate) struct WaitList<P> {
     waiters: Slab<Waiter<P>>,
     first: usize,
     last: usize,
-    /// How many are in the line.
-    len: usize,
 }
 
 #[derive(Debug)]
@@ -85,13 +83,18 @@ impl<P> WaitList<P> {
             waiters: Slab::new(),
             first: NONE,
             last: NONE,
-            len: 0,
         }
     }
 
-    /// How many are in the line, those included who will never come for it.
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    /// How many are in the line who can be chosen.
+    pub(crate) fn waiting(&mut self) -> usize {
+        let mut waiting = 0;
+        let mut next = self.first;
+        while let Some(place) = self.first_waiting(next) {
+            waiting += 1;
+            next = self.waiters[place].behind;
+        }
+        waiting
     }
 
     /// Enters the line at its end.
@@ -121,7 +124,6 @@ impl<P> WaitList<P> {
             first => self.waiters[first].before = ticket.0,
         }
         self.first = ticket.0;
-        self.len += 1;
         ticket
     }
 
@@ -152,7 +154,6 @@ impl<P> WaitList<P> {
             last => self.waiters[last].behind = place,
         }
         self.last = place;
-        self.len += 1;
         Ticket(place)
     }
 
@@ -259,7 +260,6 @@ impl<P> WaitList<P> {
     }
 
     fn unlink(&mut self, place: usize) {
-        self.len -= 1;
         let waiter = &mut self.waiters[place];
         let before = std::mem::replace(&mut waiter.before, NONE);
         let behind = std::mem::replace(&mut waiter.behind, NONE);

@@ -108,8 +108,12 @@ impl Guests {
         }
     }
 
+    /// How many there are. Who was abandoned with the hub will never leave, but
+    /// is here no more.
     pub(crate) fn len(&self) -> usize {
-        self.present.borrow().len()
+        let present = self.present.borrow();
+        let is_here = |thread: &Option<Thread>| thread.as_ref().is_none_or(Thread::is_on_a_hub);
+        present.iter().filter(|(_, thread)| is_here(thread)).count()
     }
 
     /// Whether the caller is one of them.

@@ -104,6 +104,7 @@ impl<T> Packet<T> {
     }
 
     /// Takes the result; called by the handle only.
+    #[track_caller]
     fn take(&self) -> Result<T> {
         assert!(self.is_done(), "the result is there");
         // SAFETY: invariant 1.
@@ -258,6 +259,7 @@ impl<T> JoinHandle<T> {
     /// let failed = thread::spawn(|| panic!("on purpose")).join();
     /// assert_eq!(failed.unwrap_err().downcast_ref::<&str>(), Some(&"on purpose"));
     /// ```
+    #[track_caller]
     pub fn join(self) -> Result<T> {
         let packet = self.packet();
         packet.refuse_itself();
@@ -286,6 +288,7 @@ impl<T> JoinHandle<T> {
     /// handle.thread().unpark();
     /// assert!(handle.join_timeout(Duration::MAX).unwrap().is_ok());
     /// ```
+    #[track_caller]
     pub fn join_timeout(&mut self, timeout: Duration) -> Option<Result<T>> {
         let packet = self.packet();
         packet.refuse_itself();
@@ -320,6 +323,7 @@ impl<T> JoinHandle<T> {
     /// handle.cancel();
     /// assert!(Cancelled::is(&handle.join().unwrap_err()));
     /// ```
+    #[track_caller]
     pub fn cancel(&self) {
         self.thread.cancel();
     }

@@ -343,6 +343,11 @@ impl Thread {
 }
 
 impl Thread {
+    /// Whether its hub has not ended; if it has, the green thread runs no more.
+    pub(crate) fn is_on_a_hub(&self) -> bool {
+        self.0.identity().is_on_a_hub()
+    }
+
     /// Cancels the green thread.
     #[track_caller]
     pub(crate) fn cancel(&self) {

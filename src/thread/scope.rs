@@ -11,6 +11,7 @@ use super::guests::{Guests, Seat};
 use super::{Builder, JoinHandle, Result, Thread};
 use crate::atomic::{AtomicUsize, Ordering};
 use crate::cancel::Cancelled;
+use crate::sync::select::{EndArm, Ends, Sealed};
 
 /// A scope in which green threads may borrow what lives longer than it.
 ///
@@ -277,6 +278,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///     assert!(s.spawn(|| panic!("on purpose")).join().is_err());
     /// });
     /// ```
+    #[track_caller]
     pub fn join(self) -> Result<T> {
         let result = self.handle.join();
         told(&result, self.panics);
@@ -300,6 +302,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///     handle.thread().unpark();
     /// });
     /// ```
+    #[track_caller]
     pub fn join_timeout(&mut self, timeout: Duration) -> Option<Result<T>> {
         let result = self.handle.join_timeout(timeout)?;
         told(&result, self.panics);
@@ -349,6 +352,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     #[must_use]
     pub fn thread(&self) -> &Thread {
         self.handle.thread()
+    }
+}
+
+impl<T> Sealed for ScopedJoinHandle<'_, T> {}
+
+impl<T> Ends for ScopedJoinHandle<'_, T> {
+    fn arm(&self) -> EndArm<'_> {
+        self.handle.arm()
     }
 }
 

@@ -74,6 +74,7 @@ impl From<Elapsed> for io::Error {
 /// });
 /// assert!(slow.is_err());
 /// ```
+#[track_caller]
 pub fn timeout<T>(dur: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     limit(Instant::now().checked_add(dur), f)
 }
@@ -97,10 +98,12 @@ pub fn timeout<T>(dur: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
 /// let deadline = Instant::now() + Duration::from_millis(1);
 /// assert!(time::timeout_at(deadline, thread::park).is_err());
 /// ```
+#[track_caller]
 pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     limit(Some(deadline), f)
 }
 
+#[track_caller]
 fn limit<T>(deadline: Option<Instant>, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     cancel::require_unwinding("a time limit on a closure");
     thread::install_panic_hook();

@@ -32,7 +32,7 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(in crate::sync) use self::core::{Core, Grant};
+pub(in crate::sync) use self::core::{Core, Grant, Left};
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{AnyArm, Arm};
 use crate::hub::Unparker;
-use crate::sync::channel::{self, Core, Grant, RecvError, SendError};
+use crate::sync::channel::{self, Core, Grant, Left, RecvError, SendError};
 use crate::sync::wait_list::{Claim, Ticket};
 use crate::sync::{Event, mpsc, oneshot};
 
@@ -133,8 +133,21 @@ impl<T> Arm for RecvArm<'_, T> {
     }
 
     fn leave(&mut self) -> bool {
-        let ticket = self.ticket.take().expect("enrolled");
-        self.result = self.core.leave_as_receiver(ticket);
+        let ticket = self.ticket.expect("enrolled");
+        match self.core.leave_as_receiver(ticket) {
+            Left::Promised => true,
+            Left::With(result) => {
+                self.ticket = None;
+                self.result = result;
+                self.is_chosen()
+            }
+        }
+    }
+
+    fn conclude(&mut self) -> bool {
+        if let Some(ticket) = self.ticket.take() {
+            self.result = self.core.conclude(ticket);
+        }
         self.is_chosen()
     }
 }
@@ -276,7 +289,7 @@ pub(crate) trait Watch {
 /// What `join(…)` takes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handle whose end `select!` could wait for",
-    label = "write `join(&handle)`, with a `greenring::thread::JoinHandle`"
+    label = "write `join(&handle)`, with a `JoinHandle` or `ScopedJoinHandle`"
 )]
 pub trait Ends: Sealed {
     /// The arm for it.

@@ -41,8 +41,14 @@ trait Arm {
     /// Enters the line; false if nobody need wait.
     fn enrol(&mut self, unparker: Unparker, claim: &Claim, index: usize) -> bool;
 
-    /// Leaves the line; whether it was chosen and has what it waited for.
+    /// Leaves the line; whether it was chosen.
     fn leave(&mut self) -> bool;
+
+    /// Of the one that was chosen, when all lines are left: waits for what was
+    /// only promised to it; whether it has what it waited for.
+    fn conclude(&mut self) -> bool {
+        true
+    }
 
     /// When it is ready, if that is known.
     fn deadline(&self) -> Option<Instant> {
@@ -81,12 +87,18 @@ pub fn run(arms: &mut [AnyArm<'_>], can_wait: bool) -> bool {
         } else {
             Wakeup::Unparked
         };
-        let mut is_chosen = false;
+        let mut chosen = None;
         for arm in &mut arms[..enrolled] {
-            is_chosen |= arm.0.leave();
+            if arm.0.leave() {
+                chosen = Some(arm);
+            }
         }
-        if is_chosen {
-            return true;
+        if let Some(chosen) = chosen {
+            if chosen.0.conclude() {
+                return true;
+            }
+            // The promise was taken back.
+            continue;
         }
         match verdict {
             // A timer is ready then.

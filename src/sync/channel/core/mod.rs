@@ -8,9 +8,10 @@
 //!    there is room, nobody waits to send.
 //! 2. A `select!` has no item yet when it is let in. What it has then is a
 //!    [`Grant`]: a slot of the queue that is kept free for it, or, where there
-//!    are no slots, a receiver that is promised its item. That one is held until
-//!    it comes, without regard to interrupts and time limits; it is chosen. A
-//!    grant is used up by [`Core::fill`] or given back by [`Core::revoke`].
+//!    are no slots, a receiver that is promised its item and waits for it. One
+//!    that gives up meanwhile leaves its place, and the item goes the usual way
+//!    when it is made. A grant is used up by [`Core::fill`] or given back by
+//!    [`Core::revoke`].
 //! 3. What was let in before a channel is closed is received, except into slots
 //!    that are still empty: nobody may look at them any more.
 //!
@@ -25,8 +26,10 @@ use std::time::Instant;
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::atomic::{Mutex, lock, lock_in_demand};
 use crate::cancel;
-use crate::hub::{self, Unparker, Wait, Wakeup, Why};
+use crate::hub::{Unparker, Wait, Wakeup, Why};
 use crate::sync::wait_list::{Ticket, WaitList};
+
+pub(in crate::sync) use select::Left;
 
 /// A queue of items with its senders and receivers.
 #[derive(Debug)]
@@ -65,6 +68,9 @@ enum Offer<T> {
 enum Delivery<T> {
     Awaited,
     Promised,
+    /// It was promised, and has given up. Whoever has the grant takes the place
+    /// away.
+    Withdrawn,
     Item(T),
     Closed,
 }
@@ -254,7 +260,7 @@ impl<T> Core<T> {
                 Found::Sender(sender) => {
                     let receiver = promise(&mut state, sender);
                     drop(state);
-                    (self.collect(receiver), Wakeup::Unparked)
+                    self.collect(receiver, Wakeup::Unparked, deadline)
                 }
                 Found::Nothing if state.closed => return Err(RecvTimeoutError::Disconnected),
                 Found::Nothing => {
@@ -267,7 +273,7 @@ impl<T> Core<T> {
                     };
                     drop(state);
                     let verdict = wait.park(Why::Receive, self.address(), deadline);
-                    (self.collect(ticket), verdict)
+                    self.collect(ticket, verdict, deadline)
                 }
             };
             match (delivery, verdict) {
@@ -294,21 +300,30 @@ impl<T> Core<T> {
     }
 
     /// Takes a receiver's place away and gives what it got. One that was
-    /// promised an item waits until it comes or the promise is taken back.
-    fn collect(&self, ticket: Ticket) -> Delivery<T> {
+    /// promised an item waits until it comes, the promise is taken back, or it
+    /// gives up.
+    fn collect(
+        &self,
+        ticket: Ticket,
+        mut verdict: Wakeup,
+        deadline: Option<Instant>,
+    ) -> (Delivery<T>, Wakeup) {
         loop {
             let mut state = lock(&self.state);
             if !matches!(state.receivers.payload(ticket), Delivery::Promised) {
-                return state.receivers.leave(ticket).1;
+                return (state.receivers.leave(ticket).1, verdict);
             }
             let wait = Wait::begin();
             state.receivers.renew(ticket, wait.unparker());
             drop(state);
-            let park = || wait.park(Why::Receive, self.address(), None);
-            match hub::shielded(park) {
-                Wakeup::Unparked => {}
-                // The place stays, for whoever has the grant.
-                verdict => cancel::raise_verdict(verdict, Why::Receive),
+            verdict = wait.park(Why::Receive, self.address(), deadline);
+            if verdict != Wakeup::Unparked {
+                let mut state = lock(&self.state);
+                let delivery = state.receivers.payload(ticket);
+                if matches!(delivery, Delivery::Promised) {
+                    *delivery = Delivery::Withdrawn;
+                    return (Delivery::Awaited, verdict);
+                }
             }
         }
     }

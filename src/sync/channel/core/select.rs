@@ -4,7 +4,8 @@
 use super::super::error::{RecvError, SendError};
 use super::{Core, Delivery, Found, Grant, Offer, promise, unpark};
 use crate::atomic::lock;
-use crate::hub::Unparker;
+use crate::cancel;
+use crate::hub::{Unparker, Wakeup, Why};
 use crate::sync::wait_list::{Claim, Ticket};
 
 impl<T> Core<T> {
@@ -26,13 +27,21 @@ impl<T> Core<T> {
         Some(Grant::Receiver(receiver))
     }
 
-    /// Sends the item that was granted.
+    /// Sends the item that was granted. If the receiver that was to have it has
+    /// given up meanwhile, it waits for another one.
     pub(in crate::sync) fn fill(&self, grant: Grant, item: T) -> Result<(), SendError<T>> {
         let mut state = lock(&self.state);
         let unparkers = match grant {
             Grant::Refusal => return Err(SendError(item)),
             Grant::Receiver(receiver) => {
-                *state.receivers.payload(receiver) = Delivery::Item(item);
+                let delivery = state.receivers.payload(receiver);
+                if matches!(delivery, Delivery::Withdrawn) {
+                    state.receivers.leave(receiver);
+                    drop(state);
+                    let sent = self.send(item, None);
+                    return sent.map_err(|error| SendError(error.into_inner()));
+                }
+                *delivery = Delivery::Item(item);
                 [Some(state.receivers.unparker(receiver)), None]
             }
             Grant::Slot => {
@@ -55,8 +64,14 @@ impl<T> Core<T> {
         let next = match grant {
             Grant::Refusal => None,
             Grant::Receiver(receiver) => {
-                *state.receivers.payload(receiver) = Delivery::Awaited;
-                Some(state.receivers.unparker(receiver))
+                let delivery = state.receivers.payload(receiver);
+                if matches!(delivery, Delivery::Withdrawn) {
+                    state.receivers.leave(receiver);
+                    None
+                } else {
+                    *delivery = Delivery::Awaited;
+                    Some(state.receivers.unparker(receiver))
+                }
             }
             Grant::Slot => {
                 state.granted -= 1;
@@ -110,7 +125,7 @@ impl<T> Core<T> {
             Found::Sender(sender) => promise(&mut state, sender),
         };
         drop(state);
-        outcome(self.collect(receiver))
+        self.conclude(receiver)
     }
 
     /// Enters the line of receivers; `None` if nobody need wait.
@@ -130,20 +145,42 @@ impl<T> Core<T> {
         Some(line.enter_with(unparker, claim.clone(), arm, Delivery::Awaited))
     }
 
-    /// Leaves the line of receivers; gives what was received meanwhile.
-    pub(in crate::sync) fn leave_as_receiver(
-        &self,
-        ticket: Ticket,
-    ) -> Option<Result<T, RecvError>> {
-        outcome(self.collect(ticket))
+    /// Leaves the line of receivers; gives what was received meanwhile. One that
+    /// was promised an item keeps its place, to [conclude](Self::conclude).
+    pub(in crate::sync) fn leave_as_receiver(&self, ticket: Ticket) -> Left<T> {
+        let mut state = lock(&self.state);
+        if matches!(state.receivers.payload(ticket), Delivery::Promised) {
+            return Left::Promised;
+        }
+        let (_, delivery) = state.receivers.leave(ticket);
+        drop(state);
+        Left::With(outcome(delivery))
     }
+
+    /// Waits for what was promised; `None` if the promise was taken back.
+    ///
+    /// An interrupt unwinds, and gives up what was promised.
+    pub(in crate::sync) fn conclude(&self, ticket: Ticket) -> Option<Result<T, RecvError>> {
+        match self.collect(ticket, Wakeup::Unparked, None) {
+            (Delivery::Awaited, verdict) if verdict != Wakeup::Unparked => {
+                cancel::raise_verdict(verdict, Why::Receive)
+            }
+            (delivery, _) => outcome(delivery),
+        }
+    }
+}
+
+/// How a `select!` has left the line of receivers.
+pub(in crate::sync) enum Left<T> {
+    With(Option<Result<T, RecvError>>),
+    Promised,
 }
 
 fn outcome<T>(delivery: Delivery<T>) -> Option<Result<T, RecvError>> {
     match delivery {
         Delivery::Item(item) => Some(Ok(item)),
         Delivery::Closed => Some(Err(RecvError)),
-        Delivery::Awaited | Delivery::Promised => None,
+        Delivery::Awaited | Delivery::Promised | Delivery::Withdrawn => None,
     }
 }
 
@@ -166,7 +203,7 @@ mod tests {
         let receiver = core
             .enrol_receiver(unparker, &first, 1)
             .expect("nobody else is there");
-        assert!(core.leave_as_receiver(receiver).is_none());
+        assert!(matches!(core.leave_as_receiver(receiver), Left::With(None)));
         // but another,
         assert!(core.enrol_receiver(unparker, &second, 0).is_none());
         // unless it was chosen elsewhere.
@@ -178,6 +215,6 @@ mod tests {
         assert!(core.enrol_sender(unparker, &third, 0).is_none());
         assert!(second.take(1));
         assert!(core.grant().is_none(), "it takes something else");
-        assert!(core.leave_as_receiver(receiver).is_none());
+        assert!(matches!(core.leave_as_receiver(receiver), Left::With(None)));
     }
 }
