@@ -138,6 +138,20 @@ both_backends! {
         handle.join().unwrap();
     }
 
+    fn partners_that_keep_each_other_busy_do_not_hold_an_interrupt_off() {
+        use greenring::sync::channel;
+        let (sender, receiver) = channel::rendezvous();
+        let feeder = thread::spawn(move || while sender.send(1).is_ok() {});
+        let eater = thread::spawn(move || loop {
+            receiver.recv().unwrap();
+        });
+        thread::yield_now();
+        eater.cancel();
+        let result: thread::Result<()> = eater.join();
+        assert!(Cancelled::is(&result.unwrap_err()));
+        feeder.join().unwrap();
+    }
+
     fn a_destructor_gets_what_it_waits_for() {
         struct Slow(Rc<Cell<u32>>);
         impl Drop for Slow {

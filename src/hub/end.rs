@@ -104,5 +104,10 @@ impl Hub {
         for (_, block) in self.table.alive() {
             block.abandon();
         }
+        for (_, block) in self.table.alive() {
+            if let Some(extras) = block.extras() {
+                extras.pass_on();
+            }
+        }
     }
 }

@@ -7,13 +7,14 @@
 #![allow(unsafe_code)] // Follows the chain of limits, which lie on the caller's frames.
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 
 use super::current::{self, Context};
 use super::locals::{self, Locals};
 use super::state::ROOT;
 
 /// What a context keeps on its own stack, because it is rarely looked at.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Extras {
     /// The innermost limit in force, null if there is none.
     pub(super) edge: Cell<*const Edge>,
@@ -23,8 +24,18 @@ pub(super) struct Extras {
     pub(super) raised: Cell<bool>,
     /// How often it was interrupted.
     pub(super) interrupts: Cell<u64>,
+    /// What its present wait leaves behind if it is abandoned.
+    pub(super) estate: Cell<Option<NonNull<dyn Estate>>>,
     /// A root's stay empty: it has those of its OS thread, which outlive hubs.
     locals: Locals,
+}
+
+/// What a waiter leaves behind that is abandoned with its hub, and others could
+/// use: its place in a line, and what it was given there and has not taken.
+pub(crate) trait Estate {
+    /// Passes it on. Called on the hub's OS thread, at its end, in place of the
+    /// waiter, which never runs again. Must not run anything of the user's.
+    fn pass_on(&self);
 }
 
 /// A time limit, on the frame of `interrupt::limited`.
@@ -66,4 +77,33 @@ pub(crate) fn with_locals<R>(look: impl FnOnce(&Locals) -> R) -> R {
         }
         Context::Hub(_) | Context::Bare | Context::Ended => locals::with_os_thread(look),
     })
+}
+
+/// Says what is passed on if the caller, who is about to wait, is abandoned.
+pub(super) fn leave_behind(estate: Option<&dyn Estate>) {
+    let estate = estate.map(|estate| {
+        let estate = NonNull::from(estate);
+        // SAFETY: only the lifetime is changed. It is taken out again when the
+        // wait is over, and used in between only when the waiter is abandoned,
+        // whose frames then stay as they are for ever.
+        unsafe { std::mem::transmute::<NonNull<dyn Estate + '_>, NonNull<dyn Estate>>(estate) }
+    });
+    current::with(|context| {
+        if let Context::Hub(hub) = context
+            && let Some(extras) = hub.table.get(hub.current.get()).extras()
+        {
+            extras.estate.set(estate);
+        }
+    });
+}
+
+impl Extras {
+    /// Passes on what the context leaves behind, which is abandoned.
+    pub(super) fn pass_on(&self) {
+        if let Some(estate) = self.estate.take() {
+            // SAFETY: set by `leave_behind` of a wait that goes on for ever now,
+            // so the frame that it lies on is there.
+            unsafe { estate.as_ref() }.pass_on();
+        }
+    }
 }

@@ -55,6 +55,13 @@ impl Hub {
     pub(super) fn note_suspension(&self, block: &GreenThread) -> Option<u32> {
         let calm = !std::thread::panicking();
         block.slot.calm.set(calm);
+        if calm
+            && block.slot.attention.get() != 0
+            && let Some(extras) = block.extras()
+        {
+            // An interrupt that was raised before was swallowed.
+            extras.raised.set(false);
+        }
         if calm && self.unwinding.get() == 0 {
             return None;
         }
@@ -231,8 +238,7 @@ pub(crate) fn interrupts() -> u64 {
     with_block(|_, block| block.extras().map_or(0, |extras| extras.interrupts.get())).unwrap_or(0)
 }
 
-/// Says that the caller's interrupt was caught at its edge, or that what unwinds
-/// it now is a panic.
+/// Says that the caller's interrupt was caught at its edge.
 pub(crate) fn note_no_interrupt() {
     note_raised(false);
 }

@@ -46,6 +46,7 @@ pub(crate) use counters::snapshot;
 use counters::{Counters, count};
 pub(crate) use current::is_green;
 pub(crate) use end::run;
+pub(crate) use extras::Estate;
 use extras::Extras;
 pub(crate) use extras::with_locals;
 use fork::ForkWord;
@@ -386,38 +387,18 @@ impl Hub {
 
     /// Gives every other ready context a turn.
     fn yield_now(&self) {
+        self.yield_as(Wakeup::Unparked);
+    }
+
+    /// As [`yield_now`](Self::yield_now); whoever looks at the caller's wait
+    /// meanwhile sees that it has ended so.
+    fn yield_as(&self, wakeup: Wakeup) {
         let index = self.current.get();
         let block = self.table.get(index);
         block.slot.state.set(State::Ready);
-        block.slot.wakeup.set(Some(Wakeup::Unparked));
+        block.slot.wakeup.set(Some(wakeup));
         self.run_queue.borrow_mut().push_last(index);
         self.switch_away(block);
-    }
-
-    /// Tells the watchdog who has the OS thread from now on.
-    #[inline]
-    fn note(&self, holder: Holder) {
-        if let Some(watched) = &self.watched {
-            watched.note(holder);
-        }
-    }
-
-    #[cold]
-    fn note_green_thread(&self, block: &GreenThread) {
-        if let Some(record) = block.count_record() {
-            self.note(Holder::GreenThread(record));
-        }
-    }
-
-    /// The root holds the hub only if somebody else could want it.
-    #[inline]
-    fn note_root(&self) {
-        if self.watched.is_some() {
-            self.note(match self.live.get() {
-                0 => Holder::Hub,
-                _ => Holder::Root,
-            });
-        }
     }
 
     /// Takes one from the turn's budget; false when it is used up.

@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use super::Hub;
 use super::current::{self, Context};
+use super::extras::{Estate, leave_behind};
 use super::inbox::{Home, Mail};
 use super::state::{State, Wakeup, Why};
 use crate::atomic::lock;
@@ -71,6 +72,21 @@ impl Wait {
     #[inline]
     pub(crate) fn unparker(&self) -> Unparker {
         self.unparker
+    }
+
+    /// As [`park`](Self::park), with something to pass on if the caller should be
+    /// abandoned while it waits.
+    pub(crate) fn park_with(
+        self,
+        estate: &dyn Estate,
+        why: Why,
+        subject: usize,
+        deadline: Option<Instant>,
+    ) -> Wakeup {
+        leave_behind(Some(estate));
+        let wakeup = self.park(why, subject, deadline);
+        leave_behind(None);
+        wakeup
     }
 
     /// Stops the caller until the unparker is called, the deadline has passed
@@ -289,7 +305,7 @@ impl Hub {
         if self.is_interrupted(block) {
             // One turn of the others first, so that a green thread that
             // swallows its interrupts cannot keep the hub to itself.
-            self.yield_now();
+            self.yield_as(Wakeup::Interrupted);
             return Wakeup::Interrupted;
         }
         let limit = self.limit(block);

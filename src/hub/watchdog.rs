@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, gettid, write};
 
+use super::Hub;
 use super::fork::ForkWord;
+use super::green_thread::GreenThread;
 use super::record::Record;
 use crate::atomic::{Mutex, MutexGuard, lock};
 
@@ -126,6 +128,34 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Hub {
+    /// Tells the watchdog who has the OS thread from now on.
+    #[inline]
+    pub(super) fn note(&self, holder: Holder) {
+        if let Some(watched) = &self.watched {
+            watched.note(holder);
+        }
+    }
+
+    #[cold]
+    pub(super) fn note_green_thread(&self, block: &GreenThread) {
+        if let Some(record) = block.count_record() {
+            self.note(Holder::GreenThread(record));
+        }
+    }
+
+    /// The root holds the hub only if somebody else could want it.
+    #[inline]
+    pub(super) fn note_root(&self) {
+        if self.watched.is_some() {
+            self.note(match self.live.get() {
+                0 => Holder::Hub,
+                _ => Holder::Root,
+            });
+        }
     }
 }
 

@@ -19,10 +19,10 @@
 
 use std::time::Instant;
 
-use super::wait_list::WaitList;
+use super::wait_list::{Ticket, WaitList};
 use crate::atomic::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use crate::cancel;
-use crate::hub::{Unparker, Wait, Wakeup, Why};
+use crate::hub::{Estate, Unparker, Wait, Wakeup, Why};
 
 /// In `state`, beside twice the number of free permits: somebody waits.
 const WAITING: usize = 1;
@@ -43,6 +43,24 @@ struct Asked {
     told: bool,
     /// It has tried in vain.
     insists: bool,
+}
+
+/// A waiter's place in the line.
+struct Place<'a> {
+    permits: &'a Permits,
+    ticket: Ticket,
+}
+
+impl Estate for Place<'_> {
+    fn pass_on(&self) {
+        let mut line = lock(&self.permits.line);
+        let (is_chosen, asked) = line.leave(self.ticket);
+        if is_chosen {
+            let permits = asked.permits * ONE;
+            self.permits.state.fetch_add(permits, Ordering::Release);
+        }
+        self.permits.settle(line);
+    }
 }
 
 impl Permits {
@@ -137,7 +155,12 @@ impl Permits {
             // The first in the line may have been told to try and abandoned with
             // its hub since: then what it left is for those behind it.
             self.settle(line);
-            let verdict = wait.park(why, std::ptr::from_ref(self).addr(), deadline);
+            let place = Place {
+                permits: self,
+                ticket,
+            };
+            let subject = std::ptr::from_ref(self).addr();
+            let verdict = wait.park_with(&place, why, subject, deadline);
             line = lock(&self.line);
             if line.is_chosen(ticket) {
                 line.leave(ticket);

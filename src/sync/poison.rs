@@ -3,7 +3,9 @@
 //! The rules are std's, but std counts panics per OS thread, and green threads
 //! share theirs. What counts here is what is known of the green thread itself:
 //!
-//! 1. An interrupt is no panic and poisons nothing.
+//! 1. An interrupt is no panic and poisons nothing, whatever panics and is caught
+//!    in the destructors that it runs. (If a `catch_unwind` has swallowed it, a
+//!    panic before the next wait is taken for a part of it.)
 //! 2. A guard taken while anybody on the OS thread unwinds does not poison.
 //! 3. While a sibling is suspended in the middle of unwinding, nobody can tell
 //!    whose panic it is, and nothing is poisoned.

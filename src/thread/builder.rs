@@ -294,8 +294,6 @@ pub(crate) fn install_panic_hook() {
     INSTALL.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // What unwinds now is a panic, whatever did before.
-            hub::note_no_interrupt();
             if hub::is_green() {
                 let record = hub::current();
                 let identity = record.identity();

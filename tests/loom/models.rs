@@ -183,6 +183,16 @@ mod hub {
             Unparker(self.0)
         }
 
+        pub(crate) fn park_with(
+            self,
+            _: &dyn Estate,
+            why: Why,
+            subject: usize,
+            deadline: Option<Instant>,
+        ) -> Wakeup {
+            self.park(why, subject, deadline)
+        }
+
         /// A wait with a deadline passes it at once; loom tries every moment at
         /// which that can be.
         pub(crate) fn park(self, _: Why, _: usize, deadline: Option<Instant>) -> Wakeup {
@@ -193,6 +203,10 @@ mod hub {
             bell(self.0).wait();
             Wakeup::Unparked
         }
+    }
+
+    pub(crate) trait Estate {
+        fn pass_on(&self);
     }
 
     impl Unparker {

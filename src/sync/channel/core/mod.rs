@@ -26,7 +26,7 @@ use std::time::Instant;
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::atomic::{Mutex, lock, lock_in_demand};
 use crate::cancel;
-use crate::hub::{Unparker, Wait, Wakeup, Why};
+use crate::hub::{Estate, Unparker, Wait, Wakeup, Why};
 use crate::sync::wait_list::{Ticket, WaitList};
 
 pub(in crate::sync) use select::Left;
@@ -92,6 +92,39 @@ enum Found<T> {
     /// A sender that still has to make its item.
     Sender(Ticket),
     Nothing,
+}
+
+/// A waiting receiver's place.
+struct Place<'a, T> {
+    core: &'a Core<T>,
+    ticket: Ticket,
+}
+
+impl<T> Estate for Place<'_, T> {
+    fn pass_on(&self) {
+        let mut state = lock(&self.core.state);
+        let delivery = state.receivers.payload(self.ticket);
+        if matches!(delivery, Delivery::Promised) {
+            *delivery = Delivery::Withdrawn;
+            return;
+        }
+        let (_, delivery) = state.receivers.leave(self.ticket);
+        let Delivery::Item(item) = delivery else {
+            return;
+        };
+        let next = match state.receivers.choose() {
+            Some((receiver, delivery)) => {
+                *delivery = Delivery::Item(item);
+                Some(receiver)
+            }
+            None => {
+                state.queue.push_front(item);
+                None
+            }
+        };
+        drop(state);
+        unpark(next);
+    }
 }
 
 impl<T> State<T> {
@@ -272,7 +305,7 @@ impl<T> Core<T> {
                         line.enter(wait.unparker(), Delivery::Awaited)
                     };
                     drop(state);
-                    let verdict = wait.park(Why::Receive, self.address(), deadline);
+                    let verdict = self.park(wait, ticket, deadline);
                     self.collect(ticket, verdict, deadline)
                 }
             };
@@ -299,6 +332,12 @@ impl<T> Core<T> {
         }
     }
 
+    /// Parks a receiver.
+    fn park(&self, wait: Wait, ticket: Ticket, deadline: Option<Instant>) -> Wakeup {
+        let place = Place { core: self, ticket };
+        wait.park_with(&place, Why::Receive, self.address(), deadline)
+    }
+
     /// Takes a receiver's place away and gives what it got. One that was
     /// promised an item waits until it comes, the promise is taken back, or it
     /// gives up.
@@ -316,7 +355,7 @@ impl<T> Core<T> {
             let wait = Wait::begin();
             state.receivers.renew(ticket, wait.unparker());
             drop(state);
-            verdict = wait.park(Why::Receive, self.address(), deadline);
+            verdict = self.park(wait, ticket, deadline);
             if verdict != Wakeup::Unparked {
                 let mut state = lock(&self.state);
                 let delivery = state.receivers.payload(ticket);
