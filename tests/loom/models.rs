@@ -502,7 +502,7 @@ mod sync {
                 let passed = [0, 1].map(|arm| lock(&lists[arm]).leave(behind[arm]).0);
                 assert_eq!(passed, [arm == 1, arm == 0]);
                 for list in &lists {
-                    assert_eq!(lock(list).len(), 0);
+                    assert_eq!(lock(list).waiting(), 0);
                 }
             });
         }
