@@ -12,6 +12,12 @@
 //!   `catch_unwind` in between does not swallow it.
 //! - What is done is done: a call that has its result returns it, and the
 //!   interrupt comes at the next one. No byte, message, lock or permit is lost.
+//! - What one call has done is not lost, but what several had in hand is: std's
+//!   `read_line`, `read_exact`, `read_to_end` and `write_all` are many calls, and
+//!   unwinding drops what the first ones gave. After an interrupt in the middle of
+//!   one nobody knows how far the stream has come: close it. A limit that leaves
+//!   it usable is the socket's own, `set_read_timeout`, or a
+//!   [`shield`] around the exchange.
 //! - It is no panic: it poisons no lock of [`sync`](crate::sync).
 //! - While unwinding nothing is interrupted: what a destructor waits for, it
 //!   gets, and a [`timeout`](crate::time::timeout) in it does not fire. (std

@@ -333,6 +333,32 @@ both_backends! {
         assert_eq!(thread::wait_any(&handles[..1]), 0);
     }
 
+    // gevent #330: who waits for one that never starts is told, too.
+    fn many_may_wait_for_one_and_all_are_told_also_if_it_never_starts() {
+        for is_started in [false, true] {
+            let handle = Rc::new(thread::spawn(thread::park));
+            if is_started {
+                thread::yield_now();
+            }
+            let watchers: Vec<_> = (0..100)
+                .map(|_| {
+                    let handle = Rc::clone(&handle);
+                    thread::spawn(move || {
+                        greenring::select! { join(&*handle) => {} }
+                        handle.is_finished()
+                    })
+                })
+                .collect();
+            if is_started {
+                thread::yield_now();
+            }
+            handle.cancel();
+            for result in thread::join_all(watchers) {
+                assert!(result.unwrap());
+            }
+        }
+    }
+
     fn join_all_gives_every_result_in_order() {
         let handles = (0..5).rev().map(|n| {
             thread::spawn(move || {

@@ -133,6 +133,20 @@ fn what_std_has_not_is_plain_data() {
 }
 
 #[test]
+fn the_ends_of_channels_may_be_sent_as_their_items_may() {
+    use greenring::sync::{channel, oneshot};
+    assert_eq!(traits_of!(channel::Sender<u8>)[..2], [true; 2]);
+    assert_eq!(traits_of!(channel::Receiver<u8>)[..2], [true; 2]);
+    assert_eq!(traits_of!(channel::Sender<Rc<u8>>)[..2], [false; 2]);
+    assert_eq!(traits_of!(channel::Receiver<Rc<u8>>)[..2], [false; 2]);
+    assert_eq!(traits_of!(oneshot::Sender<u8>)[..2], [true; 2]);
+    assert_eq!(traits_of!(oneshot::Receiver<u8>)[..2], [true, false]);
+    assert_eq!(traits_of!(oneshot::Receiver<Rc<u8>>)[..2], [false; 2]);
+    assert_eq!(traits_of!(greenring::time::Interval)[..2], [false; 2]);
+    assert_eq!(traits_of!(greenring::signal::Signals)[..2], [false; 2]);
+}
+
+#[test]
 fn scopes_and_pools_are_bound_to_their_os_thread() {
     assert_eq!(traits_of!(thread::Scope<'static, 'static>)[..2], [false; 2]);
     assert_eq!(traits_of!(pool::Group)[..2], [false; 2]);

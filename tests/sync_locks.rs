@@ -1307,7 +1307,17 @@ both_backends! {
         }
     }
 
-    // gevent #1520.
+    // Otherwise than gevent since #1520.
+    fn who_finds_an_event_set_goes_on_at_once() {
+        let event = leaked(Event::new());
+        let log = Log::default();
+        let handles = line_up(1, &log, |_| event.wait());
+        event.set();
+        event.wait();
+        assert_eq!(log.take(), [], "the one that was woken has not run yet");
+        join_all(handles);
+    }
+
     fn an_event_wakes_in_the_order_in_which_they_came() {
         let event = leaked(Event::new());
         let log = Log::default();

@@ -17,7 +17,8 @@ const WAITING: u8 = 2;
 /// A flag that green threads and OS threads can wait for.
 ///
 /// Waiting for one that is set does not park, and setting one that nobody waits
-/// for is one atomic operation.
+/// for is one atomic operation. So who finds it set goes on at once, also before
+/// those that it has just woken have run (in gevent they run first).
 ///
 /// # Examples
 ///

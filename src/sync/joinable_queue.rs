@@ -76,7 +76,7 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Panics
     ///
-    /// If the wait could never end.
+    /// On the root of a hub, if the wait could never end, see [`sync`](crate::sync).
     ///
     /// # Examples
     ///
@@ -161,7 +161,7 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Panics
     ///
-    /// If the wait could never end.
+    /// On the root of a hub, if the wait could never end, see [`sync`](crate::sync).
     ///
     /// # Examples
     ///

@@ -6,11 +6,19 @@
 //! started.
 //!
 //! A wait is interrupted as any other (see [`cancel`](crate::cancel)): then it
-//! has taken nothing, and its place in the line is free.
+//! has taken nothing, and its place in the line is free. Where there is no
+//! `_timeout` form, as in std, [`time::timeout`](crate::time::timeout) limits a
+//! wait.
+//!
+//! On the root of a hub a wait that nothing can end panics with a table of all
+//! green threads, as [`thread::park`](crate::thread::park) does: nothing is
+//! ready, in flight or armed, no signal is handled and no other OS thread exists.
+//! An OS thread without a hub waits for ever, as std's does.
 //!
 //! What a green thread holds that is abandoned with its hub stays held. Join it,
 //! or use [`runtime::Builder::run`](crate::runtime::Builder::run), which ends
-//! them all.
+//! them all. What it was only being given (a lock, a permit, an item of a
+//! channel) goes to the next one.
 //!
 //! Inside, there are two ways to wait: for permits, which one has and gives back
 //! (`permits.rs`: `Mutex`, `RwLock`, `Semaphore`), and for an occasion, which

@@ -173,7 +173,7 @@ impl<T> SyncSender<T> {
     ///
     /// # Panics
     ///
-    /// If the wait could never end.
+    /// On the root of a hub, if the wait could never end, see [`sync`](crate::sync).
     ///
     /// # Examples
     ///
@@ -255,7 +255,7 @@ impl<T> Receiver<T> {
     ///
     /// # Panics
     ///
-    /// If the wait could never end.
+    /// On the root of a hub, if the wait could never end, see [`sync`](crate::sync).
     ///
     /// # Examples
     ///

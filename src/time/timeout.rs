@@ -46,6 +46,10 @@ impl From<Elapsed> for io::Error {
 /// however late: computing is not interrupted, and a call that has its result
 /// returns it. A zero `dur` interrupts the first call that would wait.
 ///
+/// A stream that was in the middle of `read_line`, `write_all` or the like is of
+/// no more use then, see [`cancel`]; the socket's own `set_read_timeout` loses
+/// nothing.
+///
 /// Time limits nest. Each is caught by its own call; if several have passed, by
 /// the outermost.
 ///

@@ -7,7 +7,7 @@
 ///     recv(&receiver) -> item => …,      // item: Result<T, RecvError>
 ///     send(&sender, value) -> sent => …, // sent: Result<(), SendError<T>>
 ///     wait(&event) => …,
-///     join(&handle) => …,                // and then handle.join()
+///     join(&handle) => …,                // then handle.join(); also a scoped one
 ///     timer(duration) => …,
 ///     default => …,                      // if nothing else is ready
 /// }
@@ -26,8 +26,10 @@
 ///   if its arm was chosen, and may be any expression, also one that waits, or
 ///   leaves the `select!` by `return` or `?`: then nothing is sent.
 /// - Until that value is there its place is kept: a slot of the queue or, at a
-///   rendezvous, the receiver, which then waits for it in spite of its own time
-///   limits and interrupts.
+///   rendezvous, the receiver, which waits for it. If that one gives up meanwhile,
+///   the value is sent in the usual way, to whoever receives next.
+/// - A `timer` begins anew with each `select!`. For a tick in a loop, give it what
+///   is left: `timer(deadline.saturating_duration_since(Instant::now()))`.
 /// - With a `default` it never waits. So it does not see a `select!` that could
 ///   send at a rendezvous, whose value is still to be made.
 ///
@@ -37,7 +39,7 @@
 ///
 /// # Panics
 ///
-/// If the wait could never end.
+/// On the root of a hub, if the wait could never end, see [`sync`](crate::sync).
 ///
 /// # Examples
 ///
