@@ -103,8 +103,8 @@ fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) {
 fn crowd() -> usize {
     let masked = std::env::var("GREENRING_DISABLE").unwrap_or_default();
     if masked.contains("guard_install") {
-        println!("20 000 only, because each stack takes a mapping");
-        20_000
+        println!("10 000 only, because each stack takes two mappings");
+        10_000
     } else {
         100_000
     }
