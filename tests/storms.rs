@@ -277,7 +277,10 @@ both_backends_alone! {
         assert_eq!(finished + cancelled, count);
         assert_eq!(alive.get(), 0);
         drop(quiet);
-        assert_eq!(level().live, before.live);
+        // Those whose joiner was cancelled are still to run to their end.
+        while level().live > before.live {
+            thread::yield_now();
+        }
         assert_eq!(level().timers, before.timers);
     }
 
@@ -323,7 +326,10 @@ both_backends_alone! {
         }
         println!("{cancelled} cancelled");
         drop(quiet);
-        assert_eq!(level().live, before.live);
+        // Those whose joiner was cancelled are still to run to their end.
+        while level().live > before.live {
+            thread::yield_now();
+        }
         assert_eq!(level().timers, before.timers);
         assert_eq!(level().in_flight, before.in_flight);
     }
