@@ -95,6 +95,9 @@ both_backends! {
     }
 
     fn a_full_channel_lets_senders_wait_in_their_order() {
+        if common::is_shuffled() {
+            return;
+        }
         // gevent's test__queue: waiters are served first in, first out.
         let (sender, receiver) = channel::bounded(2);
         let senders: Vec<_> = (0..6)
@@ -115,6 +118,9 @@ both_backends! {
     }
 
     fn receivers_are_served_in_their_order() {
+        if common::is_shuffled() {
+            return;
+        }
         for capacity in [0, 1, usize::MAX] {
             let (sender, receiver) = channel::bounded(capacity);
             let receivers: Vec<_> = (0..5)
