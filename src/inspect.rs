@@ -160,18 +160,30 @@ pub struct GreenThread(Row);
 
 impl GreenThread {
     /// Its id; the root's is that of its OS thread.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn id(&self) -> ThreadId {
         ThreadId(self.0.id)
     }
 
     /// Its name; the root's is that of its hub, or else of its OS thread.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
     /// Whether it ran, was about to, or waited.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn state(&self) -> State {
         self.0.standing
@@ -180,12 +192,20 @@ impl GreenThread {
     /// What it did or waited for, in words for people: `ready`, `waits for
     /// recv on descriptor 7`, `waits for a Mutex at 0x7f10c4000b70`. Other
     /// versions may word it otherwise.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn doing(&self) -> &str {
         &self.0.doing
     }
 
     /// The descriptor that its operation works on.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn fd(&self) -> Option<RawFd> {
         self.0.descriptor
@@ -196,12 +216,20 @@ impl GreenThread {
     ///
     /// Known to 17 ms, and counted from the beginning of the hub's turn, so it
     /// is longer by the time that others have held the hub in that turn.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn since(&self) -> Option<Duration> {
         self.0.since
     }
 
     /// Where it was spawned; `None` for the root.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
         self.0.spawned_at
@@ -210,6 +238,10 @@ impl GreenThread {
     /// The most bytes of its stack that it had used, in whole pages. A pooled
     /// stack that was given to it counts what its predecessor had used. `None`
     /// for the root, or if the kernel does not tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn stack_used(&self) -> Option<usize> {
         self.0.stack.map(|(used, _)| used)
@@ -217,6 +249,10 @@ impl GreenThread {
 
     /// Bytes of its stack, guard page included; `None` where
     /// [`stack_used`](Self::stack_used) is.
+    ///
+    /// # Examples
+    ///
+    /// See [`GreenThread`].
     #[must_use]
     pub fn stack_size(&self) -> Option<usize> {
         self.0.stack.map(|(_, size)| size)

@@ -140,6 +140,16 @@ impl Row {
 }
 
 /// Whether a green thread runs, is about to, or waits.
+///
+/// # Examples
+///
+/// ```
+/// use greenring::inspect::{State, snapshot};
+/// use greenring::thread;
+///
+/// thread::spawn(|| ());
+/// assert_eq!(snapshot().green_threads()[0].state(), State::Ready);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Standing {

@@ -347,12 +347,29 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 /// The items of a channel until no sender is left. Made by [`Receiver::iter`].
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::mpsc::channel();
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a, T: 'a> {
     receiver: &'a Receiver<T>,
 }
 
 /// The items that are in a channel. Made by [`Receiver::try_iter`].
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::mpsc::channel();
+/// sender.send(1).unwrap();
+/// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct TryIter<'a, T: 'a> {
     receiver: &'a Receiver<T>,
@@ -360,6 +377,15 @@ pub struct TryIter<'a, T: 'a> {
 
 /// The items of a channel until no sender is left, with its receiver. Made by
 /// `Receiver::into_iter`.
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::mpsc::channel();
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// assert_eq!(receiver.into_iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct IntoIter<T> {
     receiver: Receiver<T>,

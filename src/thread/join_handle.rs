@@ -272,6 +272,10 @@ impl<T> JoinHandle<T> {
     ///
     /// A timeout of zero only looks.
     ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    ///
     /// # Panics
     ///
     /// As [`join`](Self::join). A `join` or `join_timeout` after one that has

@@ -165,6 +165,10 @@ pub fn yield_now() {
 /// An [`unpark`](Thread::unpark) meanwhile does not end it; its token stays for
 /// the next [`park`].
 ///
+/// # Difference from std
+///
+/// A sleep of zero is a [`yield_now`].
+///
 /// # Examples
 ///
 /// ```

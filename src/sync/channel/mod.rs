@@ -486,6 +486,15 @@ both_sides!(Sender, "Sender", add_sender, remove_sender);
 both_sides!(Receiver, "Receiver", add_receiver, remove_receiver);
 
 /// The items of a channel until it is closed. Made by [`Receiver::iter`].
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::channel::unbounded();
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     receiver: &'a Receiver<T>,
@@ -502,6 +511,14 @@ impl<T> Iterator for Iter<'_, T> {
 impl<T> FusedIterator for Iter<'_, T> {}
 
 /// The items that are in a channel. Made by [`Receiver::try_iter`].
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::channel::unbounded();
+/// sender.send(1).unwrap();
+/// assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
@@ -517,6 +534,15 @@ impl<T> Iterator for TryIter<'_, T> {
 
 /// The items of a channel until it is closed, with its receiver. Made by
 /// `Receiver::into_iter`.
+///
+/// # Examples
+///
+/// ```
+/// let (sender, receiver) = greenring::sync::channel::unbounded();
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// assert_eq!(receiver.into_iter().collect::<Vec<_>>(), [1]);
+/// ```
 #[derive(Debug)]
 pub struct IntoIter<T> {
     receiver: Receiver<T>,
