@@ -945,13 +945,12 @@ both_backends! {
             ends.recv().unwrap();
         });
         is_standing.recv().unwrap();
-        let behind = Place::OsThread.run(|| drop(mutex.lock().unwrap()));
-        // Behind it, most likely; if not yet, it gets the lock all the same.
-        thread::sleep(Duration::from_millis(20));
+        let behind = thread::spawn(|| drop(mutex.lock().unwrap()));
+        thread::yield_now();
         drop(guard);
         end.send(()).unwrap();
         worker.join().unwrap();
-        behind.join();
+        behind.join().unwrap();
     }
 
     fn one_that_was_cancelled_is_not_counted_at_a_barrier() {

@@ -104,6 +104,10 @@ impl Hub {
         for (_, block) in self.table.alive() {
             block.abandon();
         }
+        if self.is_forked_child() {
+            // What they wait for is the parent's, and may be locked for ever.
+            return;
+        }
         for (_, block) in self.table.alive() {
             if let Some(extras) = block.extras() {
                 extras.pass_on();

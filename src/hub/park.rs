@@ -83,10 +83,19 @@ impl Wait {
         subject: usize,
         deadline: Option<Instant>,
     ) -> Wakeup {
+        /// Takes the estate out again, also when the wait is refused by a panic
+        /// (in a forked child) and its frame goes.
+        struct Taken;
+
+        impl Drop for Taken {
+            fn drop(&mut self) {
+                leave_behind(None);
+            }
+        }
+
         leave_behind(Some(estate));
-        let wakeup = self.park(why, subject, deadline);
-        leave_behind(None);
-        wakeup
+        let _taken = Taken;
+        self.park(why, subject, deadline)
     }
 
     /// Stops the caller until the unparker is called, the deadline has passed
