@@ -152,9 +152,7 @@ impl Permits {
         };
         let ticket = line.enter(wait.unparker(), asked);
         loop {
-            // The first in the line may have been told to try and abandoned with
-            // its hub since: then what it left is for those behind it.
-            self.settle(line);
+            drop(line);
             let place = Place {
                 permits: self,
                 ticket,

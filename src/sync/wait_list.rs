@@ -15,8 +15,8 @@
 //! exclude each other, so it brings a [`Claim`], which the first to choose it
 //! takes; the others pass it over.
 //!
-//! Who is abandoned with its hub never leaves. It is passed over, too, and so is
-//! one that was interrupted or has timed out and has only not run since: what
+//! Who is abandoned with its hub does not come any more, and may never leave.
+//! It is passed over, too, and so is one that was interrupted or has timed out and has only not run since: what
 //! comes now is for those who still want it.
 
 use std::sync::Arc;
