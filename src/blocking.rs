@@ -1,14 +1,70 @@
 //! Calls that block an OS thread, made on one of the offload pool while the
 //! caller parks.
+//!
+//! There are two kinds. [`offload`] is for what owns all it touches: who is
+//! interrupted leaves it to itself. [`borrowed`] is for what borrows from the
+//! caller's frames, a landlord wait: the caller stays until it is over.
+//!
+//! An OS thread that has no hub makes the call itself: it keeps nobody waiting.
+//! So does an OS thread of the pool, where waiting for the pool could never end.
+
+#![allow(unsafe_code)] // Hands closures that borrow to the pool, and sees them off.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::abort;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::backend::offload;
+pub(crate) use crate::backend::offload::Lane;
+use crate::backend::offload::{self, Job};
 use crate::cancel;
-use crate::hub::{Wait, Why};
+use crate::hub::{self, Wait, Wakeup, Why};
+
+/// Runs `f` on an OS thread and parks the caller until it has ended.
+///
+/// For what blocks and greenring has no call for: a C library, a long
+/// computation, a lock that other OS threads hold for long. Meanwhile the
+/// caller's siblings go on. `f` may borrow, because the caller always waits for
+/// it: a [cancel](crate::thread::JoinHandle::cancel) or a
+/// [`timeout`](crate::time::timeout) that comes meanwhile takes effect at the
+/// caller's next wait, and `f`'s result is not lost.
+///
+/// The OS threads are shared by the whole process; at most 64 closures run at
+/// once and further ones wait in order. They end when they have been idle for
+/// five seconds. On an OS thread without a hub, and inside of another
+/// `blocking`, `f` runs where it is, so nesting cannot wait for itself.
+/// Closures that wait for each other in other ways can: if 64 of them wait for
+/// one that is queued, nothing moves.
+///
+/// `f` runs on another OS thread than its caller: it sees other
+/// [`thread_local!`](std::thread_local) values, and waiting calls of greenring
+/// in it work as on any OS thread.
+///
+/// # Panics
+///
+/// A panic of `f` is resumed in the caller. It panics too if no OS thread can be
+/// made and there is none.
+///
+/// # Examples
+///
+/// ```
+/// let words = ["blocking", "plain", "rust"];
+/// let longest = greenring::blocking(|| words.iter().map(|word| word.len()).max());
+/// assert_eq!(longest, Some(8));
+/// ```
+#[track_caller]
+pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    match borrowed(Lane::Closures, f) {
+        Ok(value) => value,
+        Err(error) => panic!("no OS thread can be had for a blocking call: {error}"),
+    }
+}
+
+/// Whether the calling OS thread makes blocking calls itself.
+fn blocks_itself() -> bool {
+    !hub::has_hub() || offload::is_of_the_pool()
+}
 
 /// Runs `job` on an OS thread of the pool and parks the caller until it is
 /// done. A panic of the job is resumed in the caller.
@@ -20,17 +76,22 @@ use crate::hub::{Wait, Why};
 ///
 /// No OS thread can be had.
 pub(crate) fn offload<T: Send + 'static>(
+    lane: Lane,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
+    if blocks_itself() {
+        return Ok(job());
+    }
     let wait = Wait::begin();
     let unparker = wait.unparker();
     let result: Arc<Mutex<Option<thread::Result<T>>>> = Arc::default();
     let place = Arc::clone(&result);
-    offload::run(move || {
+    let job = move || {
         let outcome = catch_unwind(AssertUnwindSafe(job));
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         unparker.unpark();
-    })?;
+    };
+    offload::run(lane, Box::new(job))?;
     cancel::park(wait, Why::Offload, 0, None);
     let outcome = result
         .lock()
@@ -38,4 +99,55 @@ pub(crate) fn offload<T: Send + 'static>(
         .take()
         .expect("the job stores its result before it unparks");
     outcome.or_else(|payload| resume_unwind(payload))
+}
+
+/// As [`offload`], for a job that borrows: **a landlord wait**. Once the job is
+/// handed over nothing ends the wait but its end; an interrupt stays pending.
+///
+/// # Errors
+///
+/// No OS thread can be had.
+pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> io::Result<T> {
+    /// Ends the process if the frame below would go while the job borrows from
+    /// it.
+    struct Landlord;
+
+    impl Drop for Landlord {
+        fn drop(&mut self) {
+            hub::say("greenring: fatal: a blocking call cannot be waited for");
+            abort();
+        }
+    }
+
+    cancel::check();
+    if blocks_itself() {
+        return Ok(job());
+    }
+    let wait = Wait::begin();
+    let unparker = wait.unparker();
+    let result: Mutex<Option<thread::Result<T>>> = Mutex::new(None);
+    let place = &result;
+    let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(job));
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        // The last thing that happens here: nothing is borrowed any more.
+        unparker.unpark();
+    });
+    // SAFETY: the job is run once or dropped by `run`, and this frame stays
+    // until then: only the job's unparker ends the wait below, and `Landlord`
+    // sees to it that no panic does.
+    let job: Job = unsafe { std::mem::transmute(job) };
+    offload::run(lane, job)?;
+    let landlord = Landlord;
+    let wakeup = hub::shielded(|| wait.park(Why::Offload, 0, None));
+    if wakeup != Wakeup::Unparked {
+        drop(landlord);
+        unreachable!("the process has ended");
+    }
+    std::mem::forget(landlord);
+    let outcome = result
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .expect("the job stores its result before it unparks");
+    Ok(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
 }

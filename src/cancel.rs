@@ -180,6 +180,14 @@ pub(crate) fn raise() -> ! {
     }
 }
 
+/// Interrupts the caller if that is due: for the begin of what cannot be
+/// interrupted later.
+pub(crate) fn check() {
+    if hub::is_interrupted() {
+        raise();
+    }
+}
+
 /// Parks a wait; true if it was unparked, false if its deadline passed.
 ///
 /// Turns the hub's other verdicts into what the user sees: an interrupt

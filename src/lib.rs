@@ -42,15 +42,15 @@
 //!
 //! ```text
 //!  5  runtime  inspect                                  start and look
-//!  4  thread  net  os  time  signal  pool               std's faces: names and docs, no mechanism
-//!  3  io  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
+//!  4  thread  net  io  os  time  signal  pool           std's faces: names and docs, no mechanism
+//!  3  fd  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
 //!  0  atomic  std  libc  nix  io-uring  corosensei  slab
 //! ```
 //!
 //! A `TcpStream::read` passes through four rooms: `net/tcp.rs` (the face) →
-//! `io/fd.rs` (builds `Operation::Recv`) → `hub/perform.rs` (slot, submit, park)
+//! `fd/socket.rs` (builds `Operation::Recv`) → `hub/perform.rs` (slot, submit, park)
 //! → `backend/uring.rs` queues the entry, or `backend/epoll.rs` tries the call
 //! and waits for readiness. On the way back the hub's loop (`hub/mod.rs`)
 //! collects the completion, stores it in the green thread's slot, and resumes
@@ -91,6 +91,7 @@ mod atomic;
 mod backend;
 mod block_on;
 mod blocking;
+mod fd;
 mod hub;
 
 pub mod cancel;
@@ -106,5 +107,6 @@ pub mod thread;
 pub mod time;
 
 pub use block_on::block_on;
+pub use blocking::blocking;
 pub use cancel::Cancelled;
 pub use thread::{sleep, spawn, yield_now};

@@ -67,6 +67,37 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
             address.length,
         )
         .build(),
+        Operation::Read {
+            file,
+            into,
+            position,
+        } => opcode::Read::new(types::Fd(file.fd), into.start(), into.len())
+            .offset(*position)
+            .build(),
+        Operation::Write {
+            file,
+            from,
+            position,
+        } => opcode::Write::new(types::Fd(file.fd), from.start(), from.len())
+            .offset(*position)
+            .build(),
+        Operation::ReadVectored {
+            file,
+            into,
+            position,
+        } => opcode::Readv::new(types::Fd(file.fd), into.start(), into.count())
+            .offset(*position)
+            .build(),
+        Operation::WriteVectored {
+            file,
+            from,
+            position,
+        } => opcode::Writev::new(types::Fd(file.fd), from.start(), from.count())
+            .offset(*position)
+            .build(),
+        Operation::Poll { file, interest } => {
+            opcode::PollAdd::new(types::Fd(file.fd), interest.events() as u32).build()
+        }
     };
     entry.user_data(key.user_data())
 }

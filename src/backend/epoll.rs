@@ -36,7 +36,9 @@
 //! operations that still wait for the old one stay pending until they are
 //! cancelled, as a blocking read stays with a file that was closed under it.
 //! If the kernel says EEXIST the file is an earlier one under the same number:
-//! whoever waits there goes on waiting. A file that is put in another's place
+//! whoever waits there goes on waiting. What is not ours (`Descriptor::FOREIGN`)
+//! comes and goes without any word: it is registered anew for each wait, and
+//! forgotten when nobody waits for it any more. A file that is put in another's place
 //! with dup2(2), its identity unchanged, is beyond what can be noticed.
 
 #![allow(unsafe_code)] // epoll's system calls; operations are kept by pointer.
@@ -335,7 +337,11 @@ impl Epoll {
     #[inline]
     fn register(&mut self, descriptor: Descriptor) -> Result<(), i32> {
         match self.registrations.get(descriptor.fd as usize) {
-            Some(registration) if registration.id == descriptor.id => Ok(()),
+            Some(registration)
+                if registration.id == descriptor.id && descriptor.id != Descriptor::FOREIGN =>
+            {
+                Ok(())
+            }
             _ => self.register_anew(descriptor),
         }
     }
@@ -371,9 +377,10 @@ impl Epoll {
     /// One that is not pending any more is left to its result.
     pub(super) fn cancel(&mut self, operation: &Operation<'_>, key: Key) {
         let waiters = &mut self.waiters;
+        let fd = operation.descriptor().fd;
         let removed = self
             .registrations
-            .get_mut(operation.descriptor().fd as usize)
+            .get_mut(fd as usize)
             .is_some_and(|registration| {
                 // Whatever the identity is by now: a key is pending only once.
                 registration.list(operation.interest()).remove(waiters, key)
@@ -382,6 +389,21 @@ impl Epoll {
             || self.stranded.remove(waiters, key);
         if removed {
             self.cancelled.push(completion(key, -libc::ECANCELED));
+            self.forget_if_foreign(fd);
+        }
+    }
+
+    /// Takes a foreign descriptor out of the set when nobody waits for it.
+    #[inline]
+    fn forget_if_foreign(&mut self, fd: RawFd) {
+        if let Some(registration) = self.registrations.get_mut(fd as usize)
+            && registration.id == Descriptor::FOREIGN
+            && registration.readers.is_empty()
+            && registration.writers.is_empty()
+        {
+            registration.id = 0;
+            // It fails if the descriptor was closed, which is as good.
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
         }
     }
 
@@ -449,6 +471,9 @@ impl Epoll {
             registration
                 .writers
                 .retry(&mut self.waiters, false, &mut done);
+        }
+        if id == Descriptor::FOREIGN {
+            self.forget_if_foreign(fd);
         }
     }
 

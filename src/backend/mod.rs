@@ -44,7 +44,9 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use epoll::Epoll;
-pub(crate) use operation::{Completion, Descriptor, Key, Message, Operation, SocketName};
+pub(crate) use operation::{
+    CURRENT_POSITION, Completion, Descriptor, Interest, Key, Message, Operation, SocketName,
+};
 pub(crate) use syscall::{attempt, close, own, perform_blocking};
 use uring::Uring;
 
@@ -62,6 +64,12 @@ pub enum Kind {
 impl Kind {
     /// The names that `GREENRING_BACKEND` understands.
     pub(crate) const NAMES: &'static str = "uring, epoll";
+
+    /// Whether it reads and writes files in storage without blocking the OS
+    /// thread. Readiness says nothing of them: epoll(7) refuses them.
+    pub(crate) fn works_on_storage(self) -> bool {
+        self == Kind::Uring
+    }
 }
 
 impl fmt::Display for Kind {

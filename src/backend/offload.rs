@@ -2,13 +2,17 @@
 //! without blocking.
 //!
 //! One pool serves the whole process. OS threads are made when a job finds none
-//! idle, up to [`MOST`], and end after [`IDLE_TIME`] without work; jobs beyond
-//! that wait in order. A job owns everything it touches and tells its result
-//! itself, so whoever asked for it may go away.
+//! idle, and end after [`IDLE_TIME`] without work. Jobs come in lanes, and each
+//! [`Lane`] has a cap of its own: however many names a dead name server keeps
+//! waiting, files are still read. Jobs beyond the cap wait in order.
+//!
+//! A job tells its result itself, so whoever asked for it may go away if it
+//! owns all it touches.
 //!
 //! A forked child has none of the OS threads; a hub refuses to work there, so
 //! nothing gets this far.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,45 +20,120 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most OS threads: enough to keep a slow name server or disk busy, few
-/// enough to bound memory (each has 2 MiB of address space for its stack).
-const MOST: usize = 64;
-
 /// How long an OS thread waits for another job before it ends.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What a job waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lane {
+    /// The file system: paths, and what is read and written where no backend
+    /// does it.
+    Files,
+    /// Name servers.
+    Names,
+    /// Whatever the user's closures wait for.
+    Closures,
+}
+
+impl Lane {
+    const ALL: [Lane; 3] = [Lane::Files, Lane::Names, Lane::Closures];
+
+    /// The most jobs that run at once: enough to keep a slow disk or name
+    /// server busy, few enough to bound memory (each OS thread has 2 MiB of
+    /// address space for its stack).
+    const fn most(self) -> usize {
+        match self {
+            Lane::Files => 64,
+            Lane::Names => 16,
+            Lane::Closures => 64,
+        }
+    }
+}
+
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    running: usize,
+}
+
+impl Queue {
+    /// Jobs that could start now if there were OS threads.
+    fn startable(&self, lane: Lane) -> usize {
+        self.jobs.len().min(lane.most() - self.running)
+    }
+}
+
 struct Pool {
-    queue: VecDeque<Job>,
+    queues: [Queue; Lane::ALL.len()],
+    /// The lane that is looked at first, so that none waits for the others.
+    turn: usize,
     /// OS threads that exist.
     os_threads: usize,
-    /// Those of them that have no job. A job that is queued has one of them
-    /// promised while the queue is not longer than this.
+    /// Those of them that have no job. A job that can start has one of them
+    /// promised while there are not more such jobs than this.
     idle: usize,
 }
 
+impl Pool {
+    fn startable(&self) -> usize {
+        let lanes = Lane::ALL.iter().zip(&self.queues);
+        lanes.map(|(lane, queue)| queue.startable(*lane)).sum()
+    }
+
+    /// The next job that may run, counted as running.
+    fn take(&mut self) -> Option<(Lane, Job)> {
+        for step in 0..Lane::ALL.len() {
+            let index = (self.turn + step) % Lane::ALL.len();
+            let (lane, queue) = (Lane::ALL[index], &mut self.queues[index]);
+            if queue.startable(lane) > 0 {
+                self.turn = index + 1;
+                queue.running += 1;
+                self.idle -= 1;
+                return queue.jobs.pop_front().map(|job| (lane, job));
+            }
+        }
+        None
+    }
+}
+
 static POOL: Mutex<Pool> = Mutex::new(Pool {
-    queue: VecDeque::new(),
+    queues: [const {
+        Queue {
+            jobs: VecDeque::new(),
+            running: 0,
+        }
+    }; Lane::ALL.len()],
+    turn: 0,
     os_threads: 0,
     idle: 0,
 });
 static WORK: Condvar = Condvar::new();
 
+thread_local! {
+    static OF_THE_POOL: Cell<bool> = const { Cell::new(false) };
+}
+
 fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the calling OS thread is one of the pool. A job that waited for
+/// another job could find all OS threads waiting as it does.
+pub(crate) fn is_of_the_pool() -> bool {
+    OF_THE_POOL.get()
 }
 
 /// Hands a job to the pool.
 ///
 /// # Errors
 ///
-/// No OS thread exists and none can be made; the job is dropped.
-pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// No OS thread exists and none can be made; the job has been dropped.
+pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
     let mut pool = pool();
-    pool.queue.push_back(Box::new(job));
-    if pool.queue.len() > pool.idle && pool.os_threads < MOST {
+    pool.queues[lane as usize].jobs.push_back(job);
+    if pool.startable() > pool.idle {
         let made = thread::Builder::new()
             .name("greenring-offload".to_owned())
             .spawn(work);
@@ -66,7 +145,7 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
                 pool.idle += 1;
             }
             Err(error) if pool.os_threads == 0 => {
-                let job = pool.queue.pop_back();
+                let job = pool.queues[lane as usize].jobs.pop_back();
                 drop(pool);
                 drop(job);
                 return Err(error);
@@ -82,25 +161,25 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// OS threads of the pool that exist and have nothing to do.
 pub(crate) fn idle_os_threads() -> usize {
     let pool = pool();
-    pool.idle.saturating_sub(pool.queue.len())
+    pool.idle.saturating_sub(pool.startable())
 }
 
 /// Whether a job runs or is queued.
 pub(crate) fn is_busy() -> bool {
     let pool = pool();
-    !pool.queue.is_empty() || pool.idle < pool.os_threads
+    pool.idle < pool.os_threads || pool.startable() > 0
 }
 
 /// The life of one OS thread of the pool.
 fn work() {
+    OF_THE_POOL.set(true);
     let mut pool = pool();
     loop {
-        let Some(job) = pool.queue.pop_front() else {
+        let Some((lane, job)) = pool.take() else {
             let Some(woken) = wait(pool) else { return };
             pool = woken;
             continue;
         };
-        pool.idle -= 1;
         drop(pool);
         // A job that tells a result catches its own panics; this keeps the
         // count right whatever happens. The message was printed by the hook.
@@ -109,6 +188,7 @@ fn work() {
             std::mem::forget(payload);
         }
         pool = self::pool();
+        pool.queues[lane as usize].running -= 1;
         pool.idle += 1;
     }
 }
@@ -117,7 +197,7 @@ fn work() {
 /// no longer counts.
 fn wait(mut pool: MutexGuard<'static, Pool>) -> Option<MutexGuard<'static, Pool>> {
     let deadline = Instant::now() + IDLE_TIME;
-    while pool.queue.is_empty() {
+    while pool.startable() == 0 {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             pool.os_threads -= 1;
@@ -140,18 +220,24 @@ mod tests {
     /// The pool is the process's, and each test counts its OS threads.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+    const MOST_FILES: usize = Lane::Files.most();
+
+    fn start(job: impl FnOnce() + Send + 'static) {
+        run(Lane::Files, Box::new(job)).unwrap();
+    }
+
     #[test]
     fn a_thousand_jobs_run_on_a_bounded_number_of_os_threads() {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (done, results) = mpsc::channel();
         for n in 0..1000u32 {
             let done = done.clone();
-            run(move || done.send(n).unwrap()).unwrap();
+            start(move || done.send(n).unwrap());
         }
         let mut seen: Vec<u32> = results.iter().take(1000).collect();
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..1000));
-        assert!(pool().os_threads <= MOST);
+        assert!(pool().os_threads <= MOST_FILES + 1);
     }
 
     #[test]
@@ -160,23 +246,26 @@ mod tests {
         let (started, starts) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let released = std::sync::Arc::new(Mutex::new(released));
-        for n in 0..=MOST {
+        for n in 0..=MOST_FILES {
             let (started, released) = (started.clone(), released.clone());
-            run(move || {
+            start(move || {
                 started.send(n).unwrap();
                 released.lock().unwrap().recv().unwrap();
-            })
-            .unwrap();
+            });
         }
-        let first: Vec<usize> = starts.iter().take(MOST).collect();
-        assert_eq!(first.len(), MOST);
+        let first: Vec<usize> = starts.iter().take(MOST_FILES).collect();
+        assert_eq!(first.len(), MOST_FILES);
         assert!(is_busy());
         assert_eq!(idle_os_threads(), 0);
         assert!(starts.try_recv().is_err(), "the last job waits");
-        for _ in 0..=MOST {
+        // Another lane is not kept waiting by this one.
+        let (passed, passes) = mpsc::channel();
+        run(Lane::Names, Box::new(move || passed.send(()).unwrap())).unwrap();
+        passes.recv().unwrap();
+        for _ in 0..=MOST_FILES {
             release.send(()).unwrap();
         }
-        assert_eq!(starts.recv().unwrap(), MOST);
+        assert_eq!(starts.recv().unwrap(), MOST_FILES);
         while is_busy() {
             thread::yield_now();
         }
@@ -186,9 +275,9 @@ mod tests {
     #[test]
     fn a_panicking_job_does_not_take_its_os_thread_with_it() {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        run(|| std::panic::resume_unwind(Box::new("on purpose"))).unwrap();
+        start(|| std::panic::resume_unwind(Box::new("on purpose")));
         let (done, result) = mpsc::channel();
-        run(move || done.send(()).unwrap()).unwrap();
+        start(move || done.send(()).unwrap());
         result.recv().unwrap();
         while is_busy() {
             thread::yield_now();
@@ -205,7 +294,7 @@ mod tests {
             }
         }
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        run(|| std::panic::resume_unwind(Box::new(Bomb))).unwrap();
+        start(|| std::panic::resume_unwind(Box::new(Bomb)));
         while is_busy() {
             thread::yield_now();
         }

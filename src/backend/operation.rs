@@ -24,8 +24,14 @@ const MOST_BYTES: usize = 0x7fff_f000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) fd: RawFd,
-    /// Unique in the process for ever, never 0.
+    /// Unique in the process for ever, never 0; or [`Descriptor::FOREIGN`].
     pub(crate) id: u64,
+}
+
+impl Descriptor {
+    /// The identity of all descriptors that are not ours: a backend must not
+    /// remember anything of them.
+    pub(crate) const FOREIGN: u64 = u64::MAX;
 }
 
 /// A buffer lent to the kernel for the length of one operation.
@@ -69,6 +75,47 @@ impl<'a> From<&'a [u8]> for Lent<'a> {
     }
 }
 
+/// Several buffers lent to the kernel for the length of one operation: at most
+/// UIO_MAXIOV of them, as readv(2) and writev(2) take.
+pub(crate) struct LentBuffers<'a> {
+    start: *mut libc::iovec,
+    count: u32,
+    buffers: PhantomData<&'a mut [u8]>,
+}
+
+impl LentBuffers<'_> {
+    pub(crate) fn start(&self) -> *mut libc::iovec {
+        self.start
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// `IoSlice` and `IoSliceMut` have the layout of an iovec, as std
+    /// documents. std's calls take a prefix where there are too many.
+    fn new(start: *mut libc::iovec, count: usize) -> Self {
+        LentBuffers {
+            start,
+            count: count.min(libc::UIO_MAXIOV as usize) as u32,
+            buffers: PhantomData,
+        }
+    }
+}
+
+impl<'a> From<&'a mut [IoSliceMut<'_>]> for LentBuffers<'a> {
+    fn from(buffers: &'a mut [IoSliceMut<'_>]) -> Self {
+        LentBuffers::new(buffers.as_mut_ptr().cast(), buffers.len())
+    }
+}
+
+/// For the operations that only read the buffers.
+impl<'a> From<&'a [IoSlice<'_>]> for LentBuffers<'a> {
+    fn from(buffers: &'a [IoSlice<'_>]) -> Self {
+        LentBuffers::new(buffers.as_ptr().cast_mut().cast(), buffers.len())
+    }
+}
+
 /// A message header, and the buffers it lists, lent to the kernel for the
 /// length of one operation.
 pub(crate) struct Message<'a> {
@@ -77,33 +124,59 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// A message to receive into `buffers`.
-    pub(crate) fn into_buffers(buffers: &'a mut [IoSliceMut<'_>]) -> Message<'a> {
-        Message::new(buffers.as_mut_ptr().cast(), buffers.len())
-    }
-
-    /// A message to send from `buffers`.
-    pub(crate) fn from_buffers(buffers: &'a [IoSlice<'_>]) -> Message<'a> {
-        Message::new(buffers.as_ptr().cast_mut().cast(), buffers.len())
-    }
-
-    /// `IoSlice` and `IoSliceMut` have the layout of an iovec, as std
-    /// documents. More than IOV_MAX would be refused with EMSGSIZE; std's
-    /// writev(2) takes a prefix.
-    fn new(vector: *mut libc::iovec, count: usize) -> Message<'a> {
-        let count = count.min(libc::UIO_MAXIOV as usize);
+    /// A message to receive into `buffers`, or to send from them.
+    pub(crate) fn new(buffers: impl Into<LentBuffers<'a>>) -> Message<'a> {
+        let buffers = buffers.into();
         Message {
             header: libc::msghdr {
                 msg_name: ptr::null_mut(),
                 msg_namelen: 0,
-                msg_iov: vector,
-                msg_iovlen: count as _,
+                msg_iov: buffers.start(),
+                msg_iovlen: buffers.count() as _,
                 msg_control: ptr::null_mut(),
                 msg_controllen: 0,
                 msg_flags: 0,
             },
             buffers: PhantomData,
         }
+    }
+
+    /// The address that the message goes to.
+    pub(crate) fn to(mut self, name: &'a SocketName) -> Message<'a> {
+        self.header.msg_name = name.storage.as_ptr().cast_mut().cast();
+        self.header.msg_namelen = name.length;
+        self
+    }
+
+    /// Room for the address that the message comes from; how much of it is
+    /// used says [`Message::name_length`].
+    pub(crate) fn from(mut self, name: &'a mut SocketName) -> Message<'a> {
+        self.header.msg_name = name.storage.as_mut_ptr().cast();
+        self.header.msg_namelen = SOCKET_NAME_BYTES as libc::socklen_t;
+        self
+    }
+
+    /// Ancillary data to send, or room for what is received; how much of it is
+    /// used says [`Message::control_length`]. It is aligned as a cmsghdr.
+    pub(crate) fn control(mut self, control: &'a mut [u64]) -> Message<'a> {
+        self.header.msg_control = control.as_mut_ptr().cast();
+        self.header.msg_controllen = size_of_val(control) as _;
+        self
+    }
+
+    /// Bytes of the address that a received message came with.
+    pub(crate) fn name_length(&self) -> libc::socklen_t {
+        self.header.msg_namelen
+    }
+
+    /// Bytes of ancillary data that a received message came with.
+    pub(crate) fn control_length(&self) -> usize {
+        self.header.msg_controllen as usize
+    }
+
+    /// MSG_TRUNC, MSG_CTRUNC of a received message, recvmsg(2).
+    pub(crate) fn flags(&self) -> i32 {
+        self.header.msg_flags
     }
 }
 
@@ -219,13 +292,59 @@ pub(crate) enum Operation<'a> {
         socket: Descriptor,
         address: &'a SocketName,
     },
+    /// pread(2), or read(2) at [`CURRENT_POSITION`].
+    ///
+    /// Of a file in storage (regular, block device) the ring alone can do this
+    /// and the others here without blocking; see [`Kind::works_on_storage`](super::Kind).
+    Read {
+        file: Descriptor,
+        into: Lent<'a>,
+        position: u64,
+    },
+    /// pwrite(2), or write(2) at [`CURRENT_POSITION`].
+    Write {
+        file: Descriptor,
+        from: Lent<'a>,
+        position: u64,
+    },
+    /// preadv(2), or readv(2) at [`CURRENT_POSITION`].
+    ReadVectored {
+        file: Descriptor,
+        into: LentBuffers<'a>,
+        position: u64,
+    },
+    /// pwritev(2), or writev(2) at [`CURRENT_POSITION`].
+    WriteVectored {
+        file: Descriptor,
+        from: LentBuffers<'a>,
+        position: u64,
+    },
+    /// poll(2) of one descriptor; the result is what it is ready for.
+    Poll {
+        file: Descriptor,
+        interest: Interest,
+    },
 }
+
+/// The position of a read or write that goes on where the last one has ended,
+/// and the only one for files that have none. The kernel's own word for it: -1.
+pub(crate) const CURRENT_POSITION: u64 = u64::MAX;
 
 /// What must become true of a descriptor before an operation can make progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     Readable,
     Writable,
+}
+
+impl Interest {
+    /// What poll(2) is asked for; it tells of errors and hang-ups unasked.
+    pub(crate) fn events(self) -> i16 {
+        match self {
+            Interest::Readable => libc::POLLIN,
+            Interest::Writable => libc::POLLOUT,
+        }
+    }
 }
 
 impl Operation<'_> {
@@ -237,17 +356,27 @@ impl Operation<'_> {
             | Operation::SendMessage { socket, .. }
             | Operation::Accept { socket, .. }
             | Operation::Connect { socket, .. } => socket,
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::ReadVectored { file, .. }
+            | Operation::WriteVectored { file, .. }
+            | Operation::Poll { file, .. } => file,
         }
     }
 
     pub(crate) fn interest(&self) -> Interest {
         match self {
-            Operation::Recv { .. } | Operation::RecvMessage { .. } | Operation::Accept { .. } => {
-                Interest::Readable
-            }
-            Operation::Send { .. } | Operation::SendMessage { .. } | Operation::Connect { .. } => {
-                Interest::Writable
-            }
+            Operation::Recv { .. }
+            | Operation::RecvMessage { .. }
+            | Operation::Accept { .. }
+            | Operation::Read { .. }
+            | Operation::ReadVectored { .. } => Interest::Readable,
+            Operation::Send { .. }
+            | Operation::SendMessage { .. }
+            | Operation::Connect { .. }
+            | Operation::Write { .. }
+            | Operation::WriteVectored { .. } => Interest::Writable,
+            Operation::Poll { interest, .. } => *interest,
         }
     }
 
@@ -266,6 +395,11 @@ impl Operation<'_> {
             Operation::SendMessage { .. } => "sendmsg",
             Operation::Accept { .. } => "accept",
             Operation::Connect { .. } => "connect",
+            Operation::Read { .. } => "read",
+            Operation::Write { .. } => "write",
+            Operation::ReadVectored { .. } => "readv",
+            Operation::WriteVectored { .. } => "writev",
+            Operation::Poll { .. } => "readiness",
         }
     }
 }

@@ -5,6 +5,12 @@
 //! [`perform_blocking`] is for an OS thread that has no hub any more. EINTR is
 //! retried here and nowhere else.
 //!
+//! Files other than sockets are read and written with RWF_NOWAIT. Where a file
+//! does not know that (FIFOs, and pipes before Linux 6.5) poll(2) is asked
+//! first; then a write is kept so short that it fits what readiness promises,
+//! and what remains is that somebody else's read of the same pipe comes in
+//! between. Files in storage do not come here, except for the ring's sake.
+//!
 //! Sockets are left as they are: receives and sends carry MSG_DONTWAIT, and a
 //! connect(2), which knows no such flag, sets O_NONBLOCK only around the call
 //! itself. So a connect that is given up half-way leaves no trace in the
@@ -22,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::operation::{Interest, Operation, SocketName};
+use super::operation::{Interest, Lent, Operation, SocketName};
 
 /// How often an operation is tried again whose progress no readiness
 /// announces: long against a system call, short against a person's patience.
@@ -186,6 +192,114 @@ fn call(operation: &Operation<'_>) -> i32 {
             )
         }
         Operation::Connect { socket, address } => connect(socket.fd, address),
+        Operation::Read {
+            file,
+            into,
+            position,
+        } => {
+            let vector = vector(into);
+            // SAFETY: `into` borrows the bytes it names for writing.
+            unsafe { read(file.fd, &raw const vector, 1, *position) }
+        }
+        Operation::Write {
+            file,
+            from,
+            position,
+        } => {
+            let vector = vector(from);
+            // SAFETY: `from` borrows the bytes it names.
+            unsafe { write(file.fd, &raw const vector, 1, *position) }
+        }
+        Operation::ReadVectored {
+            file,
+            into,
+            position,
+        } => {
+            // SAFETY: `into` borrows the buffers it names for writing.
+            unsafe { read(file.fd, into.start(), into.count() as i32, *position) }
+        }
+        Operation::WriteVectored {
+            file,
+            from,
+            position,
+        } => {
+            // SAFETY: `from` borrows the buffers it names.
+            unsafe { write(file.fd, from.start(), from.count() as i32, *position) }
+        }
+        Operation::Poll { file, interest } => ready(file.fd, *interest),
+    }
+}
+
+fn vector(lent: &Lent<'_>) -> libc::iovec {
+    libc::iovec {
+        iov_base: lent.start().cast(),
+        iov_len: lent.len() as usize,
+    }
+}
+
+/// Reads without blocking into `count` buffers.
+///
+/// # Safety
+///
+/// `vector` points to that many buffers, which may be written to.
+unsafe fn read(fd: RawFd, vector: *const libc::iovec, count: i32, position: u64) -> i32 {
+    let position = position as libc::off_t;
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::preadv2(fd, vector, count, position, libc::RWF_NOWAIT) };
+    match answer(result) {
+        // ENOSYS: a seccomp profile hides the call.
+        result if result == -libc::EOPNOTSUPP || result == -libc::ENOSYS => {}
+        result => return result,
+    }
+    match ready(fd, Interest::Readable) {
+        // SAFETY: the caller's promise.
+        events if events >= 0 => answer(unsafe { libc::readv(fd, vector, count) }),
+        error => error,
+    }
+}
+
+/// Writes without blocking from `count` buffers.
+///
+/// # Safety
+///
+/// `vector` points to that many buffers.
+unsafe fn write(fd: RawFd, vector: *const libc::iovec, count: i32, position: u64) -> i32 {
+    let position = position as libc::off_t;
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::pwritev2(fd, vector, count, position, libc::RWF_NOWAIT) };
+    match answer(result) {
+        // ENOSYS: a seccomp profile hides the call.
+        result if result == -libc::EOPNOTSUPP || result == -libc::ENOSYS => {}
+        result => return result,
+    }
+    match ready(fd, Interest::Writable) {
+        events if events >= 0 => {}
+        error => return error,
+    }
+    // SAFETY: the caller's promise: `count` buffers.
+    let vectors = unsafe { slice::from_raw_parts(vector, count as usize) };
+    let Some(first) = vectors.iter().find(|buffer| buffer.iov_len > 0) else {
+        return 0;
+    };
+    // A pipe that is ready has room for this much, pipe(7).
+    let length = first.iov_len.min(libc::PIPE_BUF);
+    // SAFETY: the caller's promise.
+    answer(unsafe { libc::write(fd, first.iov_base, length) })
+}
+
+/// poll(2) of one descriptor: what it is ready for, or -EAGAIN.
+fn ready(fd: RawFd, interest: Interest) -> i32 {
+    let mut entry = libc::pollfd {
+        fd,
+        events: interest.events(),
+        revents: 0,
+    };
+    // SAFETY: one entry, on this frame.
+    match answer(unsafe { libc::poll(&raw mut entry, 1, 0) } as isize) {
+        0 => -libc::EAGAIN,
+        error if error < 0 => error,
+        _ if entry.revents & libc::POLLNVAL != 0 => -libc::EBADF,
+        _ => i32::from(entry.revents),
     }
 }
 
@@ -234,10 +348,7 @@ fn set_flags(fd: RawFd, flags: i32) -> i32 {
 fn poll(operation: &Operation<'_>, timeout: Option<Duration>) -> Result<(), i32> {
     let mut entry = libc::pollfd {
         fd: operation.descriptor().fd,
-        events: match operation.interest() {
-            Interest::Readable => libc::POLLIN,
-            Interest::Writable => libc::POLLOUT,
-        },
+        events: operation.interest().events(),
         revents: 0,
     };
     let timeout = timeout.map(|timeout| libc::timespec {
@@ -279,7 +390,7 @@ pub(super) mod tests {
         listen, socket,
     };
 
-    use super::super::operation::{Descriptor, Lent, LentMessage, LentName, Message};
+    use super::super::operation::{Descriptor, LentMessage, LentName, Message};
     use super::*;
 
     /// The descriptor of `file` under a new identity.
@@ -416,7 +527,7 @@ pub(super) mod tests {
         let (here, there) = UnixDatagram::pair().unwrap();
         let (mut head, mut tail) = ([0; 4], [0; 4]);
         let mut buffers = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut tail)];
-        let mut incoming = Message::into_buffers(&mut buffers);
+        let mut incoming = Message::new(&mut buffers[..]);
         let receive = Operation::RecvMessage {
             socket: descriptor(&here),
             message: LentMessage::from(&mut incoming),
@@ -425,7 +536,7 @@ pub(super) mod tests {
         };
         assert_eq!(attempt(&receive), -libc::EAGAIN);
         let buffers = [IoSlice::new(b"mes"), IoSlice::new(b"sage")];
-        let mut outgoing = Message::from_buffers(&buffers);
+        let mut outgoing = Message::new(&buffers[..]);
         let post = Operation::SendMessage {
             socket: descriptor(&there),
             message: LentMessage::from(&mut outgoing),
@@ -627,7 +738,7 @@ pub(super) mod tests {
         let mut name = name_of(&address);
         let sender = UnixDatagram::unbound().unwrap();
         let buffers = [IoSlice::new(b"datagram")];
-        let mut message = Message::from_buffers(&buffers);
+        let mut message = Message::new(&buffers[..]);
         let message = LentMessage::from(&mut message);
         // SAFETY: the name outlives the message.
         unsafe {

@@ -483,6 +483,10 @@ fn check_operations(ring: &IoUring) -> Result<(), Refusal> {
         (opcode::Connect::CODE, "IORING_OP_CONNECT"),
         (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
         (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+        (opcode::Read::CODE, "IORING_OP_READ"),
+        (opcode::Write::CODE, "IORING_OP_WRITE"),
+        (opcode::Readv::CODE, "IORING_OP_READV"),
+        (opcode::Writev::CODE, "IORING_OP_WRITEV"),
     ] {
         if !probe.is_supported(code) {
             return Err(Refusal::lacking(name));

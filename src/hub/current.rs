@@ -216,6 +216,21 @@ unsafe fn retire(hub: *mut Hub) {
     drop(unsafe { Box::from_raw(hub) });
 }
 
+/// Whether the calling OS thread has a hub at present.
+///
+/// # Panics
+///
+/// In a forked child, whose hub is the parent's.
+pub(crate) fn has_hub() -> bool {
+    with(|context| match context {
+        Context::Hub(hub) => {
+            hub.check_process();
+            true
+        }
+        Context::Bare | Context::Ended => false,
+    })
+}
+
 /// Whether the caller runs on a green thread.
 pub(crate) fn is_green() -> bool {
     with(|context| matches!(context, Context::Hub(hub) if hub.current.get() != ROOT))

@@ -217,6 +217,11 @@ pub(crate) fn is_cancelled() -> bool {
     .unwrap_or(false)
 }
 
+/// Whether the caller's next wait would be interrupted.
+pub(crate) fn is_interrupted() -> bool {
+    with_block(Hub::is_interrupted).unwrap_or(false)
+}
+
 /// What interrupts the caller, unless it is shielded.
 pub(crate) fn pending() -> Option<Interrupt> {
     with_block(|hub, block| hub.what_is_due(block)).flatten()

@@ -44,7 +44,7 @@ use crate::backend::{self, Backend, Feature};
 pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
-pub(crate) use current::is_green;
+pub(crate) use current::{has_hub, is_green};
 pub(crate) use end::run;
 pub(crate) use extras::Estate;
 use extras::Extras;
@@ -54,13 +54,13 @@ use green_thread::GreenThread;
 pub(crate) use inbox::Home;
 use inbox::{Letterbox, Mail};
 pub(crate) use interrupt::{
-    EdgeKey, Interrupt, cancel, interrupts, is_cancelled, is_cancelled_before_start, is_panicking,
-    limited, note_interrupt, note_no_interrupt, pending, shielded,
+    EdgeKey, Interrupt, cancel, interrupts, is_cancelled, is_cancelled_before_start,
+    is_interrupted, is_panicking, limited, note_interrupt, note_no_interrupt, pending, shielded,
 };
 pub(crate) use locals::{Local, Locals};
 use moment::Moment;
 pub(crate) use park::{Unparker, Wait};
-pub(crate) use perform::{Limit, Performed, perform};
+pub(crate) use perform::{Limit, Performed, perform, works_on_storage};
 pub(crate) use record::{Identity, Record, current, current_id};
 use report::Silence;
 pub use report::Standing;

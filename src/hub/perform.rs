@@ -96,6 +96,21 @@ pub(crate) fn perform(operation: Operation<'_>, limit: Limit) -> io::Result<Perf
     })
 }
 
+/// Whether operations on files in storage may be performed here; else they
+/// would block the OS thread, which is for the offload pool to do. Starts the
+/// hub as [`perform`] does.
+///
+/// # Errors
+///
+/// The hub cannot be started.
+#[inline]
+pub(crate) fn works_on_storage() -> io::Result<bool> {
+    current::with_started(|context| match context {
+        Context::Hub(hub) => hub.backend.borrow().kind().works_on_storage(),
+        Context::Bare | Context::Ended => false,
+    })
+}
+
 #[cold]
 fn perform_plainly(operation: &Operation<'_>, limit: Limit) -> Performed {
     let timeout = match limit {

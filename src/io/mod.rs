@@ -6,11 +6,13 @@
 //!
 //! # Difference from std
 //!
-//! `stdin`, `stdout`, `stderr` and `pipe` are std's own for now: they block the
-//! OS thread, as they do in a std program. `copy` waits as its reader and its
+//! `stdin`, `stdout` and `stderr` are std's own for now: they block the OS
+//! thread, as they do in a std program. `copy` waits as its reader and its
 //! writer do.
 
-pub(crate) mod fd;
+mod pipe;
+
+pub use pipe::{PipeReader, PipeWriter, pipe};
 
 #[doc(no_inline)]
 pub use std::io::*;

@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::fd::Fd;
+    use crate::fd::Socket;
 
     #[test]
     fn the_kernel_and_std_agree() {
@@ -105,12 +105,12 @@ mod tests {
             };
             let address = listener.local_addr().unwrap();
             let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-            let client = Fd::fresh(TcpStream::from(client));
+            let client = Socket::fresh(TcpStream::from(client));
             assert!(client.connect(&encode(&address), None).unwrap());
             assert_eq!(client.std().peer_addr().unwrap(), address);
 
             listener.set_nonblocking(true).unwrap();
-            let (_accepted, peer) = Fd::fresh(listener).accept().unwrap();
+            let (_accepted, peer) = Socket::fresh(listener).accept().unwrap();
             let expected = client.std().local_addr().unwrap();
             assert_eq!(decode(&peer).unwrap(), expected);
         }

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
 use super::tcp::{TcpStream, foreign};
-use crate::io::fd::{Direction, Fd};
+use crate::fd::{Direction, Socket};
 
 /// A TCP socket that listens for connections, as `std::net::TcpListener`.
 ///
@@ -46,7 +46,7 @@ use crate::io::fd::{Direction, Fd};
 /// assert_eq!(peer, client.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct TcpListener(Fd<std::net::TcpListener>);
+pub struct TcpListener(Socket<std::net::TcpListener>);
 
 /// The connections of a listener, one after the other, without end.
 ///
@@ -132,7 +132,7 @@ impl TcpListener {
     /// ```
     pub fn try_clone(&self) -> io::Result<TcpListener> {
         let duplicate = self.0.std().try_clone()?;
-        Ok(TcpListener(Fd::duplicate(&self.0, duplicate)))
+        Ok(TcpListener(Socket::duplicate(&self.0, duplicate)))
     }
 
     /// Waits for a connection and takes it, with the address of its other end.
@@ -159,7 +159,7 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = self.0.accept()?;
         let peer = address::decode(&peer)?;
-        let stream = Fd::fresh(std::net::TcpStream::from(socket));
+        let stream = Socket::fresh(std::net::TcpStream::from(socket));
         // Linux copies the listener's time limits, but not O_NONBLOCK.
         for direction in [Direction::Read, Direction::Write] {
             stream.note_timeout(direction, self.0.timeout(direction));

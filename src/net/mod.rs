@@ -39,10 +39,12 @@
 
 mod address;
 mod listener;
+mod ready;
 mod resolve;
 mod tcp;
 
 pub use listener::{Incoming, TcpListener};
+pub use ready::{wait_readable, wait_writable};
 pub use resolve::ToSocketAddrs;
 pub use tcp::TcpStream;
 

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{iter, option, slice, vec};
 
-use crate::blocking;
+use crate::blocking::{self, Lane};
 
 /// What can be turned into one or more socket addresses.
 ///
@@ -195,7 +195,7 @@ where
     if host == "localhost" || host.parse::<IpAddr>().is_ok() {
         return whole.to_socket_addrs();
     }
-    blocking::offload(move || whole.to_socket_addrs())?
+    blocking::offload(Lane::Names, move || whole.to_socket_addrs())?
 }
 
 #[cfg(test)]

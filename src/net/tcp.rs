@@ -2,8 +2,8 @@
 //!
 //! # How a read works, in four rooms
 //!
-//! 1. Here `Read::read` says what is wanted and hands it to `io/fd.rs`.
-//! 2. `Fd::recv` builds an `Operation::Recv` that borrows the caller's buffer,
+//! 1. Here `Read::read` says what is wanted and hands it to `fd/socket.rs`.
+//! 2. `Socket::recv` builds an `Operation::Recv` that borrows the caller's buffer,
 //!    and adds what the socket's modes say about waiting.
 //! 3. `hub/perform.rs` submits it under a key and parks the caller. Its frame
 //!    is the landlord of the buffer: it stays until the kernel is done with it.
@@ -17,7 +17,7 @@
 //! and no allocation is involved.
 //!
 //! What never waits (addresses, options, `shutdown`) is std's own method, on
-//! std's own type, which the [`Fd`] holds.
+//! std's own type, which the [`Socket`] holds.
 
 #![allow(unsafe_code)] // FromRawFd has an unsafe method.
 
@@ -33,7 +33,7 @@ use nix::sys::time::TimeVal;
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
-use crate::io::fd::{Direction, Fd};
+use crate::fd::{Direction, Socket};
 
 /// A TCP connection, as `std::net::TcpStream`.
 ///
@@ -72,7 +72,7 @@ use crate::io::fd::{Direction, Fd};
 /// assert_eq!(&received, b"ping");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct TcpStream(pub(super) Fd<std::net::TcpStream>);
+pub struct TcpStream(pub(super) Socket<std::net::TcpStream>);
 
 impl TcpStream {
     /// Connects to the first of the addresses that answers.
@@ -215,7 +215,7 @@ impl TcpStream {
     /// ```
     pub fn try_clone(&self) -> io::Result<TcpStream> {
         let duplicate = self.0.std().try_clone()?;
-        Ok(TcpStream(Fd::duplicate(&self.0, duplicate)))
+        Ok(TcpStream(Socket::duplicate(&self.0, duplicate)))
     }
 
     /// Limits how long one read may wait; `None` is no limit.
@@ -506,7 +506,7 @@ fn connect(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStr
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let fd = Fd::fresh(std::net::TcpStream::from(socket));
+    let fd = Socket::fresh(std::net::TcpStream::from(socket));
     if fd.connect(&address::encode(address), timeout)? {
         Ok(TcpStream(fd))
     } else {
@@ -523,8 +523,8 @@ fn connect(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStr
 /// A mode that cannot be read (the descriptor is not open or is no socket) is
 /// taken to be std's initial one: a conversion cannot fail, and the first
 /// operation reports what is wrong.
-pub(super) fn foreign<S: AsFd>(std: S) -> Fd<S> {
-    let fd = Fd::fresh(std);
+pub(super) fn foreign<S: AsFd>(std: S) -> Socket<S> {
+    let fd = Socket::fresh(std);
     let duration = |timeout: TimeVal| {
         Duration::from_secs(timeout.tv_sec().unsigned_abs())
             + Duration::from_micros(timeout.tv_usec().unsigned_abs())

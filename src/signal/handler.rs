@@ -41,7 +41,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::io::fd::Fd;
+use crate::fd::Socket;
 
 /// Signals are numbered from 1 to 64.
 pub(super) const HIGHEST: i32 = 64;
@@ -69,7 +69,7 @@ struct Subscriber {
     wanted: AtomicU64,
     /// The set of signals that have come and were not taken.
     come: AtomicU64,
-    reader: Fd<UnixStream>,
+    reader: Socket<UnixStream>,
     writer: UnixStream,
     next: OnceLock<&'static Subscriber>,
 }
@@ -102,7 +102,7 @@ impl Subscriber {
             process,
             wanted: AtomicU64::new(0),
             come: AtomicU64::new(0),
-            reader: Fd::fresh(reader),
+            reader: Socket::fresh(reader),
             writer,
             next: OnceLock::new(),
         }));
@@ -149,7 +149,7 @@ impl Subscription {
     }
 
     /// The socket to read bytes from before a signal can be taken.
-    pub(super) fn reader(&self) -> &Fd<UnixStream> {
+    pub(super) fn reader(&self) -> &Socket<UnixStream> {
         &self.0.reader
     }
 

@@ -53,7 +53,7 @@ pub use libc::{
 use nix::sys::signal::Signal;
 
 use crate::cancel::Cancelled;
-use crate::io::fd::Direction;
+use crate::fd::Direction;
 use crate::thread;
 use handler::{HIGHEST, Subscription, bit, members};
 

@@ -1,8 +1,8 @@
-//! A descriptor that green threads work with: each method is one operation.
+//! A socket that green threads work with: each method is one operation.
 //!
-//! [`Fd`] wraps std's own type of the socket and so owns what std owns. What
+//! [`Socket`] wraps std's own type of the socket and so owns what std owns. What
 //! never waits (options, addresses, `shutdown`) is std's business, reached by
-//! [`Fd::std`]; what may wait is built here as an [`Operation`] and performed.
+//! [`Socket::std`]; what may wait is built here as an [`Operation`] and performed.
 //!
 //! The modes that std keeps in the kernel and io_uring does not look at are
 //! kept beside the descriptor: time limits (`SO_RCVTIMEO`, `SO_SNDTIMEO`) and
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::{Direction, count, new_identity};
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
-use crate::cancel;
 use crate::hub::{self, Limit, Performed};
 
 /// An owned descriptor in the shape of std's type `S`.
 #[derive(Debug)]
-pub(crate) struct Fd<S> {
+pub(crate) struct Socket<S> {
     /// Never reused, unlike the descriptor's number.
     id: u64,
     /// The last receive left the socket empty, so the next one waits before it
@@ -45,13 +45,6 @@ struct Modes {
     deferred: AtomicI32,
 }
 
-/// One direction of a socket, for its time limit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
 impl Modes {
     fn timeout(&self, direction: Direction) -> &AtomicU64 {
         match direction {
@@ -61,21 +54,20 @@ impl Modes {
     }
 }
 
-impl<S: AsFd> Fd<S> {
+impl<S: AsFd> Socket<S> {
     /// Takes over a socket that has std's initial modes: blocking, no limits.
-    pub(crate) fn fresh(std: S) -> Fd<S> {
-        Fd::with_modes(std, Arc::default())
+    pub(crate) fn fresh(std: S) -> Socket<S> {
+        Socket::with_modes(std, Arc::default())
     }
 
     /// A duplicate of `original`, made by dup(2): the same open socket.
-    pub(crate) fn duplicate<T>(original: &Fd<T>, std: S) -> Fd<S> {
-        Fd::with_modes(std, Arc::clone(&original.modes))
+    pub(crate) fn duplicate<T>(original: &Socket<T>, std: S) -> Socket<S> {
+        Socket::with_modes(std, Arc::clone(&original.modes))
     }
 
-    fn with_modes(std: S, modes: Arc<Modes>) -> Fd<S> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Fd {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+    fn with_modes(std: S, modes: Arc<Modes>) -> Socket<S> {
+        Socket {
+            id: new_identity(),
             empty: AtomicBool::new(false),
             modes,
             std,
@@ -148,13 +140,7 @@ impl<S: AsFd> Fd<S> {
     #[inline]
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         let is_empty = buffer.is_empty();
-        let operation = Operation::Recv {
-            socket: self.descriptor(),
-            into: buffer.into(),
-            flags,
-            poll_first: self.empty.load(Ordering::Relaxed),
-        };
-        let received = self.receive(operation);
+        let received = self.recv_datagram(buffer, flags);
         match received {
             Err(error) if is_empty && error.kind() == io::ErrorKind::WouldBlock => {
                 if self.is_nonblocking() {
@@ -165,6 +151,43 @@ impl<S: AsFd> Fd<S> {
             }
             received => received,
         }
+    }
+
+    /// recv(2), to which an empty buffer is nothing special.
+    #[inline]
+    pub(crate) fn recv_datagram(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+        self.receive(Operation::Recv {
+            socket: self.descriptor(),
+            into: buffer.into(),
+            flags,
+            poll_first: self.empty.load(Ordering::Relaxed),
+        })
+    }
+
+    /// recvmsg(2).
+    pub(crate) fn recv_message(&self, message: &mut Message<'_>, flags: i32) -> io::Result<usize> {
+        self.receive(Operation::RecvMessage {
+            socket: self.descriptor(),
+            message: message.into(),
+            flags,
+            poll_first: self.empty.load(Ordering::Relaxed),
+        })
+    }
+
+    /// sendmsg(2), without SIGPIPE and once: a stream may take a part only.
+    pub(crate) fn send_message(&self, message: &mut Message<'_>) -> io::Result<usize> {
+        self.tell_deferred()?;
+        let limit = self.limit(Direction::Write);
+        self.send_message_once(message, limit)
+    }
+
+    fn send_message_once(&self, message: &mut Message<'_>, limit: Limit) -> io::Result<usize> {
+        let operation = Operation::SendMessage {
+            socket: self.descriptor(),
+            message: message.into(),
+            flags: libc::MSG_NOSIGNAL,
+        };
+        count(hub::perform(operation, limit)?)
     }
 
     /// send(2) of the whole buffer, without SIGPIPE.
@@ -256,17 +279,10 @@ impl<S: AsFd> Fd<S> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
         }
-        let mut message = Message::into_buffers(buffers);
-        let operation = Operation::RecvMessage {
-            socket: self.descriptor(),
-            message: (&mut message).into(),
-            flags: 0,
-            poll_first: self.empty.load(Ordering::Relaxed),
-        };
-        self.receive(operation)
+        self.recv_message(&mut Message::new(buffers), 0)
     }
 
-    /// sendmsg(2) from several buffers, without SIGPIPE; as [`Fd::send`], and
+    /// sendmsg(2) from several buffers, without SIGPIPE; as [`Socket::send`], and
     /// with nothing to send it does nothing, as writev(2).
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
@@ -274,16 +290,10 @@ impl<S: AsFd> Fd<S> {
         }
         // More than the kernel takes at once is a short count, as of writev(2).
         let buffers = &buffers[..buffers.len().min(libc::UIO_MAXIOV as usize)];
-        let mut message = Message::from_buffers(buffers);
-        let operation = Operation::SendMessage {
-            socket: self.descriptor(),
-            message: (&mut message).into(),
-            flags: libc::MSG_NOSIGNAL,
-        };
         self.tell_deferred()?;
         let limit = self.limit(Direction::Write);
         let begin = self.begin(limit);
-        let mut sent = count(hub::perform(operation, limit)?)?;
+        let mut sent = self.send_message_once(&mut Message::new(buffers), limit)?;
         if limit == Limit::Now {
             return Ok(sent);
         }
@@ -338,17 +348,5 @@ impl<S: AsFd> Fd<S> {
             self.empty.store(!nonempty, Ordering::Relaxed);
         }
         count(performed)
-    }
-}
-
-/// The one place where a result of the kernel becomes an `io::Result`.
-#[inline]
-fn count(performed: Performed) -> io::Result<usize> {
-    match performed {
-        Performed::Completed { result, .. } if result >= 0 => Ok(result as usize),
-        Performed::Completed { result, .. } => Err(io::Error::from_raw_os_error(-result)),
-        // What a socket's own time limit gives, socket(7).
-        Performed::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-        Performed::Interrupted => cancel::raise(),
     }
 }

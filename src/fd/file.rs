@@ -1,0 +1,295 @@
+//! A file that green threads read and write, whatever it is.
+//!
+//! What a descriptor is open on decides how an operation on it waits, see
+//! [`Nature`]; the callers do not notice. A blocking write moves the whole
+//! buffer, as write(2) does.
+//!
+//! # Positions
+//!
+//! read(2) and write(2) hold a lock of the kernel's over the file's position;
+//! the ring does not, and two reads in flight could move the same bytes. So
+//! operations at the current position of a file in storage take turns here.
+//! Duplicates made by [`File::duplicate`] share turns as they share the
+//! position; duplicates made behind our back do not.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::uio;
+use nix::unistd;
+
+use super::{Interest, Limit, count, new_identity};
+use crate::backend::{CURRENT_POSITION, Descriptor, Operation};
+use crate::blocking::{self, Lane};
+use crate::hub::{self, Performed};
+use crate::sync::{Mutex, MutexGuard};
+
+/// How operations on an open file wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// A regular file, a directory, a block device: for the disk. It has a
+    /// position and no readiness. The ring does it; elsewhere the offload pool,
+    /// and what was begun is waited for in both cases.
+    Storage,
+    /// A pipe, a FIFO, a socket: for somebody at the other end.
+    Stream,
+    /// A character device, such as a terminal: as a stream, but most drivers do
+    /// not know how not to block, so after the wait the offload pool makes the
+    /// call.
+    Device,
+}
+
+/// What all duplicates of one open file share.
+#[derive(Debug)]
+struct Opened {
+    nature: Nature,
+    nonblocking: AtomicBool,
+    /// Whose turn it is to work at the file's position.
+    position: Mutex<()>,
+}
+
+/// An owned descriptor of a file in the shape of std's type `S`.
+#[derive(Debug)]
+pub(crate) struct File<S> {
+    /// Never reused, unlike the descriptor's number.
+    id: u64,
+    opened: Arc<Opened>,
+    std: S,
+}
+
+impl<S: AsFd> File<S> {
+    /// Takes over a descriptor, after a look at what it is open on.
+    ///
+    /// O_NONBLOCK is looked at now and never again: with it an operation on a
+    /// stream fails with `WouldBlock` instead of waiting, as in std.
+    pub(crate) fn new(std: S) -> File<S> {
+        // What cannot be looked at fails at its first operation.
+        let nature = fstat(&std).map_or(Nature::Stream, |stat| {
+            match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFIFO | SFlag::S_IFSOCK => Nature::Stream,
+                SFlag::S_IFCHR => Nature::Device,
+                // An eventfd and its kin are of no type at all.
+                kind if kind.is_empty() => Nature::Stream,
+                _ => Nature::Storage,
+            }
+        });
+        let nonblocking = nature != Nature::Storage
+            && fcntl(&std, FcntlArg::F_GETFL)
+                .is_ok_and(|flags| flags & OFlag::O_NONBLOCK.bits() != 0);
+        File::of(std, nature, nonblocking)
+    }
+
+    /// Takes over an end of a pipe that is not in non-blocking mode.
+    pub(crate) fn pipe(std: S) -> File<S> {
+        File::of(std, Nature::Stream, false)
+    }
+
+    fn of(std: S, nature: Nature, nonblocking: bool) -> File<S> {
+        File {
+            id: new_identity(),
+            opened: Arc::new(Opened {
+                nature,
+                nonblocking: AtomicBool::new(nonblocking),
+                position: Mutex::new(()),
+            }),
+            std,
+        }
+    }
+
+    /// A duplicate of `original`, made by dup(2): the same open file.
+    pub(crate) fn duplicate<T>(original: &File<T>, std: S) -> File<S> {
+        File {
+            id: new_identity(),
+            opened: Arc::clone(&original.opened),
+            std,
+        }
+    }
+
+    /// std's view of the descriptor, for what never waits.
+    pub(crate) fn std(&self) -> &S {
+        &self.std
+    }
+
+    pub(crate) fn into_std(self) -> S {
+        self.std
+    }
+
+    pub(crate) fn nature(&self) -> Nature {
+        self.opened.nature
+    }
+
+    /// Takes the turn to work at the file's position; others wait until the
+    /// guard is dropped.
+    pub(crate) fn position(&self) -> MutexGuard<'_, ()> {
+        let position = &self.opened.position;
+        position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            fd: self.std.as_fd().as_raw_fd(),
+            id: self.id,
+        }
+    }
+
+    fn limit(&self) -> Limit {
+        if self.opened.nonblocking.load(Ordering::Relaxed) {
+            Limit::Now
+        } else {
+            Limit::Forever
+        }
+    }
+
+    // ----- operations ----------------------------------------------------
+
+    /// read(2).
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let _turn = self.turn();
+        if self.is_performed()? {
+            return self.perform_read(buffer, CURRENT_POSITION);
+        }
+        self.offload(Interest::Readable, |fd| unistd::read(fd, buffer))
+    }
+
+    /// pread(2).
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let offset = checked(offset)?;
+        if self.is_performed()? {
+            return self.perform_read(buffer, offset as u64);
+        }
+        self.offload(Interest::Readable, |fd| uio::pread(fd, buffer, offset))
+    }
+
+    /// readv(2).
+    pub(crate) fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let _turn = self.turn();
+        if !self.is_performed()? {
+            return self.offload(Interest::Readable, |fd| uio::readv(fd, buffers));
+        }
+        let operation = Operation::ReadVectored {
+            file: self.descriptor(),
+            into: buffers.into(),
+            position: CURRENT_POSITION,
+        };
+        count(hub::perform(operation, self.limit())?)
+    }
+
+    /// write(2).
+    pub(crate) fn write(&self, buffer: &[u8]) -> io::Result<usize> {
+        let _turn = self.turn();
+        if self.is_performed()? {
+            return self.perform_write(buffer, CURRENT_POSITION);
+        }
+        self.offload(Interest::Writable, |fd| unistd::write(fd, buffer))
+    }
+
+    /// pwrite(2).
+    pub(crate) fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        let offset = checked(offset)?;
+        if self.is_performed()? {
+            return self.perform_write(buffer, offset as u64);
+        }
+        self.offload(Interest::Writable, |fd| uio::pwrite(fd, buffer, offset))
+    }
+
+    /// writev(2); on a stream of the first buffers that went at once.
+    pub(crate) fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _turn = self.turn();
+        if !self.is_performed()? {
+            return self.offload(Interest::Writable, |fd| uio::writev(fd, buffers));
+        }
+        let operation = Operation::WriteVectored {
+            file: self.descriptor(),
+            from: buffers.into(),
+            position: CURRENT_POSITION,
+        };
+        count(hub::perform(operation, self.limit())?)
+    }
+
+    /// Waits until the file is ready, as by poll(2).
+    pub(crate) fn wait_for(&self, interest: Interest, limit: Limit) -> io::Result<bool> {
+        let file = self.descriptor();
+        match hub::perform(Operation::Poll { file, interest }, limit)? {
+            Performed::TimedOut => Ok(false),
+            performed => count(performed).map(|_| true),
+        }
+    }
+
+    /// The turn at the position, for files that have one.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        (self.opened.nature == Nature::Storage).then(|| self.position())
+    }
+
+    /// Whether the backend has operations for this file; else the offload pool
+    /// makes the call.
+    fn is_performed(&self) -> io::Result<bool> {
+        match self.opened.nature {
+            Nature::Storage => hub::works_on_storage(),
+            Nature::Stream => Ok(true),
+            Nature::Device => Ok(false),
+        }
+    }
+
+    fn perform_read(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let operation = Operation::Read {
+            file: self.descriptor(),
+            into: buffer.into(),
+            position,
+        };
+        count(hub::perform(operation, self.limit())?)
+    }
+
+    fn perform_write(&self, buffer: &[u8], position: u64) -> io::Result<usize> {
+        let limit = self.limit();
+        let write = |rest: &[u8]| {
+            let operation = Operation::Write {
+                file: self.descriptor(),
+                from: rest.into(),
+                position,
+            };
+            hub::perform(operation, limit)
+        };
+        let mut written = count(write(buffer)?)?;
+        // A pipe takes what it has room for; a file that takes less is full.
+        let goes_on = self.opened.nature == Nature::Stream && limit == Limit::Forever;
+        while goes_on && written > 0 && written < buffer.len() {
+            match write(&buffer[written..])? {
+                Performed::Completed { result, .. } if result > 0 => written += result as usize,
+                // What was written counts; the next call tells the rest.
+                _ => break,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Has an OS thread of the pool make the call, once a device is ready.
+    fn offload(
+        &self,
+        interest: Interest,
+        mut call: impl FnMut(BorrowedFd<'_>) -> nix::Result<usize> + Send,
+    ) -> io::Result<usize> {
+        if self.opened.nature == Nature::Device {
+            self.wait_for(interest, self.limit())?;
+        }
+        let fd = self.std.as_fd();
+        let result = blocking::borrowed(Lane::Files, || {
+            loop {
+                match call(fd) {
+                    Err(Errno::EINTR) => {}
+                    result => return result,
+                }
+            }
+        })?;
+        Ok(result?)
+    }
+}
+
+/// An offset as the system calls take it; -1 would mean the current position.
+fn checked(offset: u64) -> io::Result<i64> {
+    i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}

@@ -1,0 +1,70 @@
+//! Descriptors that green threads work with: each method is one operation.
+//!
+//! The types here wrap std's own types and so own what std owns. What never
+//! waits is std's business; what may wait is built here as an [`Operation`] and
+//! performed, or, where no backend has an operation for it, handed to the
+//! offload pool.
+//!
+//! - [`Socket`]: recv(2) and its kin, with the modes that std keeps in the
+//!   kernel.
+//! - [`File`]: read(2) and its kin, on whatever kind of file is behind a
+//!   descriptor.
+//! - [`wait_for`]: readiness alone, of a descriptor that is somebody else's.
+
+mod file;
+mod socket;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use file::File;
+pub(crate) use socket::Socket;
+
+pub(crate) use crate::backend::Interest;
+use crate::backend::{Descriptor, Operation};
+use crate::cancel;
+pub(crate) use crate::hub::Limit;
+use crate::hub::{self, Performed};
+
+/// One direction of a socket, for its time limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// An identity for a descriptor, never given twice.
+fn new_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The one place where a result of the kernel becomes an `io::Result`.
+#[inline]
+fn count(performed: Performed) -> io::Result<usize> {
+    match performed {
+        Performed::Completed { result, .. } if result >= 0 => Ok(result as usize),
+        Performed::Completed { result, .. } => Err(io::Error::from_raw_os_error(-result)),
+        // What a socket's own time limit gives, socket(7).
+        Performed::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        Performed::Interrupted => cancel::raise(),
+    }
+}
+
+/// Waits until a descriptor that is somebody else's is ready, as by poll(2);
+/// `Ok(false)` when the limit ran out. An error or a hang-up is ready too.
+///
+/// Nothing is remembered of the descriptor beyond the call: its number may be
+/// closed and reused at any time.
+pub(crate) fn wait_for(fd: BorrowedFd<'_>, interest: Interest, limit: Limit) -> io::Result<bool> {
+    let file = Descriptor {
+        fd: fd.as_raw_fd(),
+        id: Descriptor::FOREIGN,
+    };
+    match hub::perform(Operation::Poll { file, interest }, limit)? {
+        Performed::TimedOut => Ok(false),
+        Performed::Completed { result, .. } if result == -libc::EAGAIN => Ok(false),
+        performed => count(performed).map(|_| true),
+    }
+}
