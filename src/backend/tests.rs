@@ -371,6 +371,106 @@ fn a_duplicate_under_a_reused_number_is_registered_anew() {
 }
 
 #[test]
+fn pipes_are_read_and_written_where_they_have_data_and_room() {
+    each_backend(|backend, _| {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let (from, to) = (descriptor(&reader), descriptor(&writer));
+        let mut buffer = [0; 8];
+        let read = Operation::Read {
+            file: from,
+            into: (&mut buffer[..]).into(),
+            position: CURRENT_POSITION,
+        };
+        assert_eq!(submit(backend, &read, key(1)), Submitted::Pending);
+        assert_eq!(collect_now(backend), []);
+        writer.write_all(b"piped").unwrap();
+        assert_eq!(collect(backend, 1)[&1], 5);
+        assert_eq!(&buffer[..5], b"piped");
+
+        // More than a pipe holds: what fits goes, and the rest would wait.
+        let bytes = vec![7; 1 << 20];
+        let write = |key| {
+            let write = Operation::Write {
+                file: to,
+                from: bytes[..].into(),
+                position: CURRENT_POSITION,
+            };
+            (write, key)
+        };
+        let (first, first_key) = write(key(2));
+        let written = match submit(backend, &first, first_key) {
+            Submitted::Done(written) => written,
+            Submitted::Pending => collect(backend, 1)[&2],
+        };
+        assert!(0 < written && written < 1 << 20);
+        let (second, second_key) = write(key(3));
+        assert_eq!(submit(backend, &second, second_key), Submitted::Pending);
+        assert_eq!(collect_now(backend), []);
+        reader.read_exact(&mut vec![0; written as usize]).unwrap();
+        assert!(collect(backend, 1)[&3] > 0);
+    });
+}
+
+#[test]
+fn readiness_comes_with_what_a_descriptor_is_ready_for() {
+    each_backend(|backend, _| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let foreign = Descriptor {
+            fd: ours.as_raw_fd(),
+            id: Descriptor::FOREIGN,
+        };
+        let readable = Operation::Poll {
+            file: foreign,
+            interest: Interest::Readable,
+        };
+        for round in 0..3 {
+            assert_eq!(submit(backend, &readable, key(round)), Submitted::Pending);
+            assert_eq!(collect_now(backend), []);
+            theirs.write_all(b"x").unwrap();
+            let events = collect(backend, 1)[&round];
+            assert_ne!(events & i32::from(libc::POLLIN), 0);
+            (&ours).read_exact(&mut [0]).unwrap();
+        }
+        // A receive of ours is not disturbed by what others wait for.
+        let mut buffer = [0; 8];
+        let receive = recv(descriptor(&ours), &mut buffer);
+        assert_eq!(submit(backend, &receive, key(10)), Submitted::Pending);
+        assert_eq!(submit(backend, &readable, key(11)), Submitted::Pending);
+        backend.cancel(&readable, key(11));
+        assert_eq!(collect(backend, 1)[&11], -libc::ECANCELED);
+        theirs.write_all(b"for the receive").unwrap();
+        assert_eq!(collect(backend, 1)[&10], 8);
+    });
+}
+
+#[test]
+fn a_foreign_number_may_mean_another_file_each_time() {
+    each_backend(|backend, _| {
+        let mut numbers = std::collections::HashSet::new();
+        for round in 0..20 {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            numbers.insert(ours.as_raw_fd());
+            let readable = Operation::Poll {
+                file: Descriptor {
+                    fd: ours.as_raw_fd(),
+                    id: Descriptor::FOREIGN,
+                },
+                interest: Interest::Readable,
+            };
+            assert_eq!(submit(backend, &readable, key(round)), Submitted::Pending);
+            if round % 2 == 0 {
+                backend.cancel(&readable, key(round));
+                assert_eq!(collect(backend, 1)[&round], -libc::ECANCELED);
+            } else {
+                theirs.write_all(b"x").unwrap();
+                assert!(collect(backend, 1)[&round] > 0);
+            }
+        }
+        assert!(numbers.len() < 20, "some number was used again");
+    });
+}
+
+#[test]
 fn a_file_that_epoll_does_not_take_is_an_error_at_once() {
     let (mut backend, _bell) = open(Kind::Epoll, 2, "");
     let file = std::fs::File::open("/proc/self/status").unwrap();
