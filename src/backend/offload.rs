@@ -6,6 +6,12 @@
 //! [`Lane`] has a cap of its own: however many names a dead name server keeps
 //! waiting, files are still read. Jobs beyond the cap wait in order.
 //!
+//! Most jobs about files find what they want in memory: they take a microsecond,
+//! and handing a thousand of them to 64 OS threads costs four times the
+//! processor time of handing them to two. So of these a second one per
+//! processor waits first, for [`PATIENCE`]: only where the disk keeps everybody
+//! waiting do more OS threads come.
+//!
 //! A job tells its result itself, so whoever asked for it may go away if it
 //! owns all it touches.
 //!
@@ -15,13 +21,17 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long an OS thread waits for another job before it ends.
 const IDLE_TIME: Duration = Duration::from_secs(5);
+
+/// How long a job that probably takes no time waits for those before it.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +58,47 @@ impl Lane {
             Lane::Closures => 64,
         }
     }
+
+    /// Up to how many running jobs the next one starts without waiting.
+    fn at_once(self) -> usize {
+        static PROCESSORS: OnceLock<usize> = OnceLock::new();
+        match self {
+            Lane::Files => *PROCESSORS.get_or_init(|| {
+                let processors = thread::available_parallelism().map_or(1, NonZero::get);
+                processors.min(self.most())
+            }),
+            Lane::Names | Lane::Closures => self.most(),
+        }
+    }
 }
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// With the time since when each waits.
+    jobs: VecDeque<(Instant, Job)>,
     running: usize,
 }
 
 impl Queue {
-    /// Jobs that could start now if there were OS threads.
-    fn startable(&self, lane: Lane) -> usize {
-        self.jobs.len().min(lane.most() - self.running)
+    /// Jobs that may start now if there are OS threads.
+    fn startable(&self, lane: Lane, now: Instant) -> usize {
+        let room = lane.most() - self.running;
+        let at_once = lane.at_once().saturating_sub(self.running);
+        let at_once = at_once.min(self.jobs.len());
+        let late = self.jobs.iter().take(room).skip(at_once);
+        at_once
+            + late
+                .take_while(|(since, _)| now - *since >= PATIENCE)
+                .count()
+    }
+
+    /// When the next job may start that may not start now.
+    fn next_late(&self, lane: Lane, now: Instant) -> Option<Instant> {
+        let startable = self.startable(lane, now);
+        let next = self.jobs.get(startable)?;
+        (self.running + startable < lane.most()).then(|| next.0 + PATIENCE)
     }
 }
 
@@ -71,30 +108,58 @@ struct Pool {
     turn: usize,
     /// OS threads that exist.
     os_threads: usize,
-    /// Those of them that have no job. A job that can start has one of them
-    /// promised while there are not more such jobs than this.
+    /// Those of them that have no job. A job that may start has one of them
+    /// promised while there are not more such jobs than this; and while a job
+    /// has patience, there is one more to see when that ends.
     idle: usize,
 }
 
 impl Pool {
-    fn startable(&self) -> usize {
-        let lanes = Lane::ALL.iter().zip(&self.queues);
-        lanes.map(|(lane, queue)| queue.startable(*lane)).sum()
+    fn lanes(&self) -> impl Iterator<Item = (Lane, &Queue)> {
+        Lane::ALL.into_iter().zip(&self.queues)
+    }
+
+    fn startable(&self, now: Instant) -> usize {
+        let startable = self.lanes().map(|(lane, queue)| queue.startable(lane, now));
+        startable.sum()
+    }
+
+    fn next_late(&self, now: Instant) -> Option<Instant> {
+        let lanes = self.lanes();
+        lanes
+            .filter_map(|(lane, queue)| queue.next_late(lane, now))
+            .min()
     }
 
     /// The next job that may run, counted as running.
-    fn take(&mut self) -> Option<(Lane, Job)> {
+    fn take(&mut self, now: Instant) -> Option<(Lane, Job)> {
         for step in 0..Lane::ALL.len() {
             let index = (self.turn + step) % Lane::ALL.len();
             let (lane, queue) = (Lane::ALL[index], &mut self.queues[index]);
-            if queue.startable(lane) > 0 {
+            if queue.startable(lane, now) > 0 {
                 self.turn = index + 1;
                 queue.running += 1;
                 self.idle -= 1;
-                return queue.jobs.pop_front().map(|job| (lane, job));
+                return queue.jobs.pop_front().map(|(_, job)| (lane, job));
             }
         }
         None
+    }
+
+    /// Makes an OS thread if there is work for one more.
+    fn grow(&mut self, now: Instant) -> io::Result<()> {
+        let needed = self.startable(now) + usize::from(self.next_late(now).is_some());
+        if needed <= self.idle {
+            return Ok(());
+        }
+        thread::Builder::new()
+            .name("greenring-offload".to_owned())
+            .spawn(work)?;
+        // It counts from now on, so that the next job does not count on it as
+        // well.
+        self.os_threads += 1;
+        self.idle += 1;
+        Ok(())
     }
 }
 
@@ -131,43 +196,37 @@ pub(crate) fn is_of_the_pool() -> bool {
 ///
 /// No OS thread exists and none can be made; the job has been dropped.
 pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
+    let now = Instant::now();
     let mut pool = pool();
-    pool.queues[lane as usize].jobs.push_back(job);
-    if pool.startable() > pool.idle {
-        let made = thread::Builder::new()
-            .name("greenring-offload".to_owned())
-            .spawn(work);
-        match made {
-            Ok(_) => {
-                // It counts from now on, so that the next job does not count
-                // on it as well.
-                pool.os_threads += 1;
-                pool.idle += 1;
-            }
-            Err(error) if pool.os_threads == 0 => {
-                let job = pool.queues[lane as usize].jobs.pop_back();
-                drop(pool);
-                drop(job);
-                return Err(error);
-            }
-            // Those that exist will come to it.
-            Err(_) => {}
-        }
+    let before = (pool.startable(now), pool.next_late(now));
+    pool.queues[lane as usize].jobs.push_back((now, job));
+    let changes = before != (pool.startable(now), pool.next_late(now));
+    // Where it cannot grow, the OS threads that exist will come to it.
+    if let Err(error) = pool.grow(now)
+        && pool.os_threads == 0
+    {
+        let job = pool.queues[lane as usize].jobs.pop_back();
+        drop(pool);
+        drop(job);
+        return Err(error);
     }
-    WORK.notify_one();
+    drop(pool);
+    if changes {
+        WORK.notify_one();
+    }
     Ok(())
 }
 
 /// OS threads of the pool that exist and have nothing to do.
 pub(crate) fn idle_os_threads() -> usize {
     let pool = pool();
-    pool.idle.saturating_sub(pool.startable())
+    pool.idle.saturating_sub(pool.startable(Instant::now()))
 }
 
 /// Whether a job runs or is queued.
 pub(crate) fn is_busy() -> bool {
     let pool = pool();
-    pool.idle < pool.os_threads || pool.startable() > 0
+    pool.idle < pool.os_threads || pool.queues.iter().any(|queue| !queue.jobs.is_empty())
 }
 
 /// The life of one OS thread of the pool.
@@ -175,11 +234,15 @@ fn work() {
     OF_THE_POOL.set(true);
     let mut pool = pool();
     loop {
-        let Some((lane, job)) = pool.take() else {
-            let Some(woken) = wait(pool) else { return };
+        let now = Instant::now();
+        let Some((lane, job)) = pool.take(now) else {
+            let Some(woken) = wait(pool, now) else { return };
             pool = woken;
             continue;
         };
+        // Whoever takes a job sees to it that somebody is left to see to the
+        // next; where none can be made, those that exist come to it later.
+        let _ = pool.grow(now);
         drop(pool);
         // A job that tells a result catches its own panics; this keeps the
         // count right whatever happens. The message was printed by the hook.
@@ -193,23 +256,27 @@ fn work() {
     }
 }
 
-/// Waits for a job; `None` when the OS thread has been idle for too long, and
-/// no longer counts.
-fn wait(mut pool: MutexGuard<'static, Pool>) -> Option<MutexGuard<'static, Pool>> {
-    let deadline = Instant::now() + IDLE_TIME;
-    while pool.startable() == 0 {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+/// Waits for a job that may start; `None` when the OS thread has been idle for
+/// too long, and no longer counts.
+fn wait(mut pool: MutexGuard<'static, Pool>, begin: Instant) -> Option<MutexGuard<'static, Pool>> {
+    let mut now = begin;
+    loop {
+        if pool.startable(now) > 0 {
+            return Some(pool);
+        }
+        let end = pool.next_late(now);
+        if end.is_none() && now - begin >= IDLE_TIME {
             pool.os_threads -= 1;
             pool.idle -= 1;
             return None;
         }
+        let end = end.unwrap_or(begin + IDLE_TIME);
         pool = WORK
-            .wait_timeout(pool, left)
+            .wait_timeout(pool, end.saturating_duration_since(now))
             .unwrap_or_else(PoisonError::into_inner)
             .0;
+        now = Instant::now();
     }
-    Some(pool)
 }
 
 #[cfg(test)]

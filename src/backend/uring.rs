@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,9 @@ const COMPLETIONS_PER_ENTRY: u32 = 4;
 /// Below this many entries a ring that the kernel has no memory for is given
 /// up.
 const FEWEST_ENTRIES: u32 = 8;
+
+/// The most kernel workers of one kind that a ring may have.
+const MOST_WORKERS: u32 = 64;
 
 /// How often a submission that the kernel refuses for want of memory is tried
 /// again after its completions were collected.
@@ -212,6 +216,7 @@ impl Uring {
             return Err(Refusal::lacking("IORING_FEAT_EXT_ARG"));
         }
         check_operations(&ring)?;
+        cap_workers(&ring);
         let no_iowait =
             if params.is_feature_no_iowait() && !setup.disabled.contains(Feature::NoIowait) {
                 EnterFlags::NO_IOWAIT
@@ -463,6 +468,18 @@ impl Uring {
             .user_data(Key::BELL.user_data());
         self.bell_armed = self.push(&entry).is_ok();
     }
+}
+
+/// Bounds the kernel's workers for this ring: those for files by the processors,
+/// as the kernel does of itself but up to the ring's size, and those for
+/// everything else, which it bounds by RLIMIT_NPROC only. Linux 5.15; where it is
+/// refused the kernel's own bounds hold.
+fn cap_workers(ring: &IoUring) {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u32;
+    let for_files = MOST_WORKERS.min(4 * processors);
+    let _ = ring
+        .submitter()
+        .register_iowq_max_workers(&mut [for_files, MOST_WORKERS]);
 }
 
 /// Asks the kernel for the operations that `entry.rs` uses.
