@@ -112,6 +112,8 @@ struct Pool {
     /// promised while there are not more such jobs than this; and while a job
     /// has patience, there is one more to see when that ends.
     idle: usize,
+    /// Idle OS threads that sleep only until a job's patience ends.
+    watching: usize,
 }
 
 impl Pool {
@@ -161,6 +163,12 @@ impl Pool {
         self.idle += 1;
         Ok(())
     }
+
+    /// Whether another idle OS thread is to be woken: for a job that may start,
+    /// or to see when a job's patience ends.
+    fn wants_another(&self, now: Instant) -> bool {
+        self.startable(now) > 0 || self.watching == 0 && self.next_late(now).is_some()
+    }
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {
@@ -173,6 +181,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     turn: 0,
     os_threads: 0,
     idle: 0,
+    watching: 0,
 });
 static WORK: Condvar = Condvar::new();
 
@@ -198,9 +207,8 @@ pub(crate) fn is_of_the_pool() -> bool {
 pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
     let now = Instant::now();
     let mut pool = pool();
-    let before = (pool.startable(now), pool.next_late(now));
     pool.queues[lane as usize].jobs.push_back((now, job));
-    let changes = before != (pool.startable(now), pool.next_late(now));
+    let wants_another = pool.wants_another(now);
     // Where it cannot grow, the OS threads that exist will come to it.
     if let Err(error) = pool.grow(now)
         && pool.os_threads == 0
@@ -211,7 +219,7 @@ pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
         return Err(error);
     }
     drop(pool);
-    if changes {
+    if wants_another {
         WORK.notify_one();
     }
     Ok(())
@@ -240,10 +248,14 @@ fn work() {
             pool = woken;
             continue;
         };
-        // Whoever takes a job sees to it that somebody is left to see to the
-        // next; where none can be made, those that exist come to it later.
+        // Whoever takes a job sees to it that somebody comes for the next; where
+        // none can be made, those that exist do later.
         let _ = pool.grow(now);
+        let wants_another = pool.wants_another(now);
         drop(pool);
+        if wants_another {
+            WORK.notify_one();
+        }
         // A job that tells a result catches its own panics; this keeps the
         // count right whatever happens. The message was printed by the hook.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
@@ -270,11 +282,14 @@ fn wait(mut pool: MutexGuard<'static, Pool>, begin: Instant) -> Option<MutexGuar
             pool.idle -= 1;
             return None;
         }
+        let watches = usize::from(end.is_some());
         let end = end.unwrap_or(begin + IDLE_TIME);
+        pool.watching += watches;
         pool = WORK
             .wait_timeout(pool, end.saturating_duration_since(now))
             .unwrap_or_else(PoisonError::into_inner)
             .0;
+        pool.watching -= watches;
         now = Instant::now();
     }
 }
