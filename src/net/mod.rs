@@ -41,6 +41,7 @@ mod address;
 mod listener;
 mod ready;
 mod resolve;
+pub mod server;
 mod tcp;
 
 pub use listener::{Incoming, TcpListener};

@@ -1,6 +1,7 @@
 //! A group that bounds how many green threads there are.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::imap::{Imap, Order, imap};
@@ -122,6 +123,30 @@ impl Pool {
     {
         let admission = self.members.admit();
         self.spawn_admitted(admission, f)
+    }
+
+    /// Waits for a place, for who wants to have it before it has work for it.
+    pub(crate) fn admit(&self) -> Admission {
+        self.members.admit()
+    }
+
+    /// Spawns a green thread in a place that was kept for it.
+    ///
+    /// # Errors
+    ///
+    /// No green thread can be made.
+    #[track_caller]
+    pub(crate) fn spawn_in<F, T>(&self, place: Admission, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        self.members.spawn(place, Builder::new(), f, || {})
+    }
+
+    /// Whether the caller is one of the pool's green threads.
+    pub(crate) fn includes_caller(&self) -> bool {
+        self.members.include_caller()
     }
 
     /// Spawns a green thread in the pool unless it is full.

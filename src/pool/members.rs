@@ -31,7 +31,7 @@ struct Bound {
 /// The right to be a member: a place, if those are counted.
 #[derive(Debug)]
 #[must_use = "if unused it is given back at once"]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     _place: Option<OwnedPermit>,
 }
 
@@ -104,6 +104,10 @@ impl Members {
         );
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.guests.join(deadline)
+    }
+
+    pub(super) fn include_caller(&self) -> bool {
+        self.guests.include_caller()
     }
 
     /// Waits for a place.

@@ -1,0 +1,331 @@
+//! What servers of streams have in common: accept, hand over, stop.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Stats;
+use crate::cancel;
+use crate::pool::Pool;
+use crate::sync::Event;
+use crate::thread::{self, Builder, JoinHandle};
+
+/// The pause of a server that lacks descriptors or memory: it doubles with each
+/// that helps nothing.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where connections come from.
+pub(super) trait Listen: 'static {
+    type Stream: 'static;
+    type Address: 'static;
+
+    fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
+}
+
+/// A server of streams, from its making to its end.
+pub(super) struct Serving {
+    /// How many connections are handled at once.
+    size: usize,
+    running: RefCell<Option<Running>>,
+    counters: Rc<Counters>,
+}
+
+/// A server that was started.
+struct Running {
+    /// The green thread that accepts. It owns the listener.
+    acceptor: JoinHandle<()>,
+    pool: Rc<Pool>,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: Cell<u64>,
+    finished: Cell<u64>,
+    panicked: Cell<u64>,
+    cancelled: Cell<u64>,
+    failed: Cell<u64>,
+    pauses: Cell<u64>,
+    /// The errno or kind of what has ended it.
+    error: RefCell<Option<io::Error>>,
+    /// Set when nothing is accepted any more.
+    stopped: Event,
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// What an error of accept(2) means to a server.
+enum Trouble {
+    /// Nothing came within the listener's time limit.
+    Nothing,
+    /// One connection is gone; the next may be well.
+    OneConnection,
+    /// Something is short, and may not be later.
+    Shortage,
+    /// The listener is of no more use.
+    Listener,
+}
+
+impl Trouble {
+    fn of(error: &io::Error) -> Trouble {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Trouble::Nothing,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Trouble::Shortage,
+            // accept(2): errors of the connection, which Linux passes on; EPERM
+            // is a firewall's.
+            Some(
+                libc::ECONNABORTED
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT,
+            ) => Trouble::OneConnection,
+            _ => Trouble::Listener,
+        }
+    }
+}
+
+impl Serving {
+    pub(super) fn new(size: usize) -> Serving {
+        Serving {
+            size,
+            running: RefCell::new(None),
+            counters: Rc::default(),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn resize(&mut self, size: usize) {
+        assert!(
+            size > 0,
+            "a server with a pool of size zero: it could serve nobody"
+        );
+        self.size = size;
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.running.borrow().is_some()
+    }
+
+    /// Accepts on a green thread of the calling OS thread's hub, and hands
+    /// each connection to `handler` on one of its own.
+    pub(super) fn start<L: Listen>(
+        &self,
+        listener: L,
+        handler: impl Fn(L::Stream, L::Address) + 'static,
+    ) -> io::Result<()> {
+        let pool = Rc::new(Pool::new(self.size));
+        let accepting = Accepting {
+            listener,
+            pool: Rc::clone(&pool),
+            handler: Rc::new(handler),
+            stopped: Stopped(Rc::clone(&self.counters)),
+        };
+        let acceptor = Builder::new()
+            .name("acceptor".to_owned())
+            .spawn(move || accepting.run())?;
+        *self.running.borrow_mut() = Some(Running { acceptor, pool });
+        Ok(())
+    }
+
+    /// Stops accepting, and closes the listener.
+    fn close(&self) {
+        if let Some(running) = &*self.running.borrow() {
+            running.acceptor.cancel();
+        } else {
+            self.counters.stopped.set();
+        }
+        self.counters.stopped.wait();
+    }
+
+    /// Stops accepting, then waits for all handlers, `timeout` at the most
+    /// before it cancels them.
+    pub(super) fn stop(&self, timeout: Option<Duration>) {
+        self.close();
+        let pool = self
+            .running
+            .borrow()
+            .as_ref()
+            .map(|running| Rc::clone(&running.pool));
+        let Some(pool) = pool else { return };
+        if pool.includes_caller() {
+            return;
+        }
+        match timeout {
+            None => pool.join(),
+            Some(timeout) => {
+                if !pool.join_timeout(timeout) {
+                    pool.cancel();
+                    pool.join();
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing is accepted any more.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        self.counters.stopped.wait();
+        match &*self.counters.error.borrow() {
+            None => Ok(()),
+            Some(error) => Err(copy(error)),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        let running = self.running.borrow();
+        Stats {
+            accepted: counters.accepted.get(),
+            active: running.as_ref().map_or(0, |running| running.pool.len()),
+            finished: counters.finished.get(),
+            panicked: counters.panicked.get(),
+            cancelled: counters.cancelled.get(),
+            failed: counters.failed.get(),
+            pauses: counters.pauses.get(),
+        }
+    }
+}
+
+/// An error of the kernel's once more.
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(
+        || io::Error::new(error.kind(), error.to_string()),
+        io::Error::from_raw_os_error,
+    )
+}
+
+impl Drop for Serving {
+    /// Stops accepting; handlers go on by themselves.
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get_mut()
+            && cancel::supported()
+        {
+            running.acceptor.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Serving");
+        debug.field("pool", &self.size);
+        debug.field("stats", &self.stats());
+        debug.finish()
+    }
+}
+
+/// What the acceptor works with.
+struct Accepting<L, H> {
+    listener: L,
+    pool: Rc<Pool>,
+    handler: Rc<H>,
+    /// The last field: the listener is closed before.
+    stopped: Stopped,
+}
+
+/// Tells the end of accepting, however it came.
+struct Stopped(Rc<Counters>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.stopped.set();
+    }
+}
+
+impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
+    fn run(self) {
+        if let Err(error) = self.accept() {
+            *self.counters().error.borrow_mut() = Some(error);
+        }
+    }
+
+    fn counters(&self) -> &Rc<Counters> {
+        &self.stopped.0
+    }
+
+    /// Accepts until it is interrupted, or the listener fails.
+    fn accept(&self) -> io::Result<()> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // First a place, so that nobody is accepted and left waiting.
+            let place = self.pool.admit();
+            let trouble = match self.listener.accept() {
+                Ok((stream, address)) => {
+                    count(&self.counters().accepted);
+                    let handler = Rc::clone(&self.handler);
+                    let mut handling = Handling::new(self.counters());
+                    let served = self.pool.spawn_in(place, move || {
+                        handling.reach(Progress::Begun);
+                        handler(stream, address);
+                        handling.reach(Progress::Finished);
+                    });
+                    if served.is_ok() {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
+                    // The connection is closed: there is no stack for it.
+                    Trouble::Shortage
+                }
+                Err(error) => match Trouble::of(&error) {
+                    Trouble::Listener => return Err(error),
+                    trouble => trouble,
+                },
+            };
+            match trouble {
+                Trouble::Nothing | Trouble::Listener => {}
+                Trouble::OneConnection => count(&self.counters().failed),
+                Trouble::Shortage => {
+                    count(&self.counters().pauses);
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+/// Counts how the handling of a connection ends.
+struct Handling {
+    counters: Rc<Counters>,
+    progress: Progress,
+}
+
+enum Progress {
+    NotBegun,
+    Begun,
+    Finished,
+}
+
+impl Handling {
+    fn new(counters: &Rc<Counters>) -> Handling {
+        Handling {
+            counters: Rc::clone(counters),
+            progress: Progress::NotBegun,
+        }
+    }
+
+    fn reach(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let counters = &self.counters;
+        count(match self.progress {
+            Progress::NotBegun => &counters.failed,
+            Progress::Begun if cancel::is_cancelled() => &counters.cancelled,
+            Progress::Begun => &counters.panicked,
+            Progress::Finished => &counters.finished,
+        });
+    }
+}
