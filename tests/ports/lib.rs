@@ -4,6 +4,8 @@
 //! A port is one source that is compiled twice, once with `std`'s names in its
 //! imports and once with `greenring`'s; see [`one_source!`].
 
+use std::fmt::Debug;
+
 /// Runs `body` on the root of a hub with this backend.
 pub fn on(backend: greenring::runtime::Backend, body: impl FnOnce()) {
     greenring::runtime::Builder::new()
@@ -12,20 +14,66 @@ pub fn on(backend: greenring::runtime::Backend, body: impl FnOnce()) {
         .expect("the backend can be had");
 }
 
-/// Compiles the file at `path` twice: as `over_std`, where `sys` is `std`, and
+/// Runs one scenario over std and on a hub with this backend; asserts that both
+/// give the same.
+pub fn assert_same<T: Debug + PartialEq>(
+    backend: greenring::runtime::Backend,
+    over_std: impl FnOnce() -> T,
+    over_greenring: impl FnOnce() -> T,
+) {
+    let expected = over_std();
+    on(backend, || assert_eq!(over_greenring(), expected));
+}
+
+/// Makes a suite of the named scenarios of a port: each runs over std and on
+/// both backends. For use beside [`one_source!`].
+#[macro_export]
+macro_rules! same_answers {
+    ($($scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            use greenring::runtime::Backend;
+
+            use super::{over_greenring, over_std};
+
+            #[test]
+            fn uring() {
+                $crate::assert_same(
+                    Backend::Uring,
+                    over_std::port::$scenario,
+                    over_greenring::port::$scenario,
+                );
+            }
+
+            #[test]
+            fn epoll() {
+                $crate::assert_same(
+                    Backend::Epoll,
+                    over_std::port::$scenario,
+                    over_greenring::port::$scenario,
+                );
+            }
+        }
+    )*};
+}
+
+/// Compiles the file at `path`, seen from the caller's directory, twice: as `over_std`, where `sys` is `std`, and
 /// as `over_greenring`, where `sys` is `greenring`. The source begins its
 /// imports with `use super::sys::…`: that word is all that a port changes.
 #[macro_export]
 macro_rules! one_source {
     ($path:literal) => {
+        #[path = "."]
         mod over_std {
             use std as sys;
             #[path = $path]
+            #[allow(clippy::duplicate_mod)] // Twice is what it is for.
             pub mod port;
         }
+        #[path = "."]
         mod over_greenring {
             use greenring as sys;
             #[path = $path]
+            #[allow(clippy::duplicate_mod)] // Twice is what it is for.
             pub mod port;
         }
     };
