@@ -196,7 +196,10 @@ fn shake_client(tcp: TcpStream, config: Arc<ClientConfig>) -> io::Result<ClientS
 }
 
 fn shake_server(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<ServerStream> {
-    shake(StreamOwned::new(ServerConnection::new(config).unwrap(), tcp))
+    shake(StreamOwned::new(
+        ServerConnection::new(config).unwrap(),
+        tcp,
+    ))
 }
 
 /// Goes on with a handshake until it is done.
