@@ -5,6 +5,12 @@
 //! imports and once with `greenring`'s; see [`one_source!`].
 
 use std::fmt::Debug;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use std::{process, thread};
+
+/// No scenario takes longer, except when something waits for ever.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Runs `body` on the root of a hub with this backend.
 pub fn on(backend: greenring::runtime::Backend, body: impl FnOnce()) {
@@ -21,8 +27,29 @@ pub fn assert_same<T: Debug + PartialEq>(
     over_std: impl FnOnce() -> T,
     over_greenring: impl FnOnce() -> T,
 ) {
+    let _watchdog = Watchdog::start();
     let expected = over_std();
     on(backend, || assert_eq!(over_greenring(), expected));
+}
+
+/// Ends the process when a scenario hangs, so that it fails instead.
+struct Watchdog {
+    /// Hangs up when the scenario is over.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start() -> Watchdog {
+        let (alive, over) = mpsc::channel::<()>();
+        let scenario = thread::current().name().map(str::to_owned);
+        thread::spawn(move || {
+            if over.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{scenario:?} hangs");
+                process::abort();
+            }
+        });
+        Watchdog { _alive: alive }
+    }
 }
 
 /// Makes a suite of the named scenarios of a port: each runs over std and on
@@ -56,9 +83,10 @@ macro_rules! same_answers {
     )*};
 }
 
-/// Compiles the file at `path`, seen from the caller's directory, twice: as `over_std`, where `sys` is `std`, and
-/// as `over_greenring`, where `sys` is `greenring`. The source begins its
-/// imports with `use super::sys::…`: that word is all that a port changes.
+/// Compiles the file at `path`, seen from the caller's directory, twice: as
+/// `over_std`, where `sys` is `std`, and as `over_greenring`, where `sys` is
+/// `greenring`. The source begins its imports with `use super::sys::…`: that
+/// word is all that a port changes.
 #[macro_export]
 macro_rules! one_source {
     ($path:literal) => {
