@@ -4,26 +4,48 @@
 //! A port is one source that is compiled twice, once with `std`'s names in its
 //! imports and once with `greenring`'s; see [`one_source!`].
 
+pub mod servers;
+
 use std::fmt::Debug;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use std::{process, thread};
 
+use greenring::runtime::Backend;
+
 /// No scenario takes longer, except when something waits for ever.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// Runs `body` on the root of a hub with this backend.
-pub fn on(backend: greenring::runtime::Backend, body: impl FnOnce()) {
+pub fn on(backend: Backend, body: impl FnOnce()) {
     greenring::runtime::Builder::new()
         .backend(backend)
         .run(body)
         .expect("the backend can be had");
 }
 
+/// Plays a scenario over std, over io_uring and over epoll, and asserts that
+/// all three have the same outcome, which it returns.
+pub fn same_outcome<T: Debug + PartialEq>(
+    scenario: &str,
+    over_std: impl FnOnce() -> T,
+    over_greenring: impl Fn() -> T,
+) -> T {
+    let _watchdog = Watchdog::start();
+    let expected = over_std();
+    for backend in [Backend::Uring, Backend::Epoll] {
+        let mut outcome = None;
+        on(backend, || outcome = Some(over_greenring()));
+        let outcome = outcome.expect("the root has returned");
+        assert_eq!(outcome, expected, "{scenario}, {backend:?} (left) and std");
+    }
+    expected
+}
+
 /// Runs one scenario over std and on a hub with this backend; asserts that both
 /// give the same.
 pub fn assert_same<T: Debug + PartialEq>(
-    backend: greenring::runtime::Backend,
+    backend: Backend,
     over_std: impl FnOnce() -> T,
     over_greenring: impl FnOnce() -> T,
 ) {
@@ -83,13 +105,14 @@ macro_rules! same_answers {
     )*};
 }
 
-/// Compiles the file at `path`, seen from the caller's directory, twice: as
-/// `over_std`, where `sys` is `std`, and as `over_greenring`, where `sys` is
-/// `greenring`. The source begins its imports with `use super::sys::…`: that
-/// word is all that a port changes.
+/// Compiles the file at `path`, seen from the test's, twice: as `over_std`,
+/// where `sys` is `std`, and as `over_greenring`, where `sys` is `greenring`.
+/// The source begins its imports with `use super::sys::…`: that word is all
+/// that a port changes.
 #[macro_export]
 macro_rules! one_source {
     ($path:literal) => {
+        // Without this its files would be sought in a directory of its name.
         #[path = "."]
         mod over_std {
             use std as sys;
