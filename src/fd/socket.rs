@@ -17,6 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
 use super::{Direction, count, new_identity};
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
 use crate::hub::{self, Limit, Performed};
@@ -58,6 +62,30 @@ impl<S: AsFd> Socket<S> {
     /// Takes over a socket that has std's initial modes: blocking, no limits.
     pub(crate) fn fresh(std: S) -> Socket<S> {
         Socket::with_modes(std, Arc::default())
+    }
+
+    /// Takes over a socket that was made elsewhere, with the modes that it has
+    /// in the kernel.
+    ///
+    /// A mode that cannot be read (the descriptor is not open or is no socket)
+    /// is taken to be std's initial one: a conversion cannot fail, and the first
+    /// operation reports what is wrong.
+    pub(crate) fn foreign(std: S) -> Socket<S> {
+        let socket = Socket::fresh(std);
+        let duration = |timeout: TimeVal| {
+            Duration::from_secs(timeout.tv_sec().unsigned_abs())
+                + Duration::from_micros(timeout.tv_usec().unsigned_abs())
+        };
+        if let Ok(timeout) = getsockopt(&socket.std, sockopt::ReceiveTimeout) {
+            socket.note_timeout(Direction::Read, Some(duration(timeout)));
+        }
+        if let Ok(timeout) = getsockopt(&socket.std, sockopt::SendTimeout) {
+            socket.note_timeout(Direction::Write, Some(duration(timeout)));
+        }
+        if let Ok(flags) = fcntl(&socket.std, FcntlArg::F_GETFL) {
+            socket.note_nonblocking(flags & libc::O_NONBLOCK != 0);
+        }
+        socket
     }
 
     /// A duplicate of `original`, made by dup(2): the same open socket.

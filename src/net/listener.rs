@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
-use super::tcp::{TcpStream, foreign};
+use super::tcp::TcpStream;
 use crate::fd::{Direction, Socket};
 
 /// A TCP socket that listens for connections, as `std::net::TcpListener`.
@@ -307,7 +307,7 @@ impl fmt::Debug for TcpListener {
 impl From<std::net::TcpListener> for TcpListener {
     /// Reads the socket's time limits and non-blocking mode.
     fn from(listener: std::net::TcpListener) -> TcpListener {
-        TcpListener(foreign(listener))
+        TcpListener(Socket::foreign(listener))
     }
 }
 

@@ -27,9 +27,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
@@ -517,30 +515,6 @@ fn connect(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStr
     }
 }
 
-/// Takes over a socket that was made elsewhere, with the modes that it has in
-/// the kernel.
-///
-/// A mode that cannot be read (the descriptor is not open or is no socket) is
-/// taken to be std's initial one: a conversion cannot fail, and the first
-/// operation reports what is wrong.
-pub(super) fn foreign<S: AsFd>(std: S) -> Socket<S> {
-    let fd = Socket::fresh(std);
-    let duration = |timeout: TimeVal| {
-        Duration::from_secs(timeout.tv_sec().unsigned_abs())
-            + Duration::from_micros(timeout.tv_usec().unsigned_abs())
-    };
-    if let Ok(timeout) = getsockopt(fd.std(), sockopt::ReceiveTimeout) {
-        fd.note_timeout(Direction::Read, Some(duration(timeout)));
-    }
-    if let Ok(timeout) = getsockopt(fd.std(), sockopt::SendTimeout) {
-        fd.note_timeout(Direction::Write, Some(duration(timeout)));
-    }
-    if let Ok(flags) = fcntl(fd.std(), FcntlArg::F_GETFL) {
-        fd.note_nonblocking(flags & libc::O_NONBLOCK != 0);
-    }
-    fd
-}
-
 impl Read for &TcpStream {
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -604,7 +578,7 @@ impl fmt::Debug for TcpStream {
 impl From<std::net::TcpStream> for TcpStream {
     /// Reads the socket's time limits and non-blocking mode.
     fn from(stream: std::net::TcpStream) -> TcpStream {
-        TcpStream(foreign(stream))
+        TcpStream(Socket::foreign(stream))
     }
 }
 
@@ -656,8 +630,9 @@ mod tests {
     use std::io::ErrorKind;
     use std::panic::{RefUnwindSafe, UnwindSafe};
 
-    use nix::sys::socket::setsockopt;
-    use nix::sys::time::TimeValLike;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::sys::socket::{setsockopt, sockopt};
+    use nix::sys::time::{TimeVal, TimeValLike};
 
     use super::*;
     use crate::net::TcpListener;
