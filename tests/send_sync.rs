@@ -58,6 +58,7 @@ fn all_is_as_in_std() {
     as_std! {
         net::TcpStream = std::net::TcpStream,
         net::TcpListener = std::net::TcpListener,
+        net::UdpSocket = std::net::UdpSocket,
         net::Incoming<'static> = std::net::Incoming<'static>,
         thread::Thread = std::thread::Thread,
         thread::ThreadId = std::thread::ThreadId,

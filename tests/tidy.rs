@@ -123,6 +123,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("io/pipe.rs", "FromRawFd is an unsafe trait function"),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
+    ("net/udp.rs", "FromRawFd is an unsafe trait function"),
     (
         "signal/handler.rs",
         "installs a signal handler and passes signals on",
@@ -140,6 +141,10 @@ const LONGER: &[(&str, &str)] = &[
     (
         "net/tcp.rs",
         "every method of std's TcpStream; two thirds are docs with examples",
+    ),
+    (
+        "net/udp.rs",
+        "every method of std's UdpSocket; four fifths are docs with examples",
     ),
     ("hub/stack.rs", "half of it is tests against a naive model"),
 ];

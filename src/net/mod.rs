@@ -29,7 +29,7 @@
 //! - [`ToSocketAddrs`] is a trait of its own, so that looking up a name does
 //!   not stop the hub.
 //! - Time limits and non-blocking mode are read from a socket once, when it
-//!   becomes greenring's. See [`TcpStream`] and [`TcpListener`].
+//!   becomes greenring's. See [`TcpStream`], [`TcpListener`] and [`UdpSocket`].
 //! - A signal does not end a wait: no call fails with `Interrupted`.
 //!
 //! # Panics
@@ -43,11 +43,13 @@ mod ready;
 mod resolve;
 pub mod server;
 mod tcp;
+mod udp;
 
 pub use listener::{Incoming, TcpListener};
 pub use ready::{wait_readable, wait_writable};
 pub use resolve::ToSocketAddrs;
 pub use tcp::TcpStream;
+pub use udp::UdpSocket;
 
 #[doc(no_inline)]
 pub use std::net::{
