@@ -47,7 +47,7 @@ mod udp;
 
 pub use listener::{Incoming, TcpListener};
 pub use ready::{wait_readable, wait_writable};
-pub use resolve::ToSocketAddrs;
+pub use resolve::{ToSocketAddrs, lookup_host};
 pub use tcp::TcpStream;
 pub use udp::UdpSocket;
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
 use std::{iter, option, slice, vec};
 
 use crate::blocking::{self, Lane};
@@ -155,6 +156,40 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
+/// The addresses of a host, without stopping the hub.
+///
+/// What [`TcpStream::connect`](super::TcpStream::connect) and its like do with
+/// their argument, for who wants to choose among the addresses: `host` is
+/// `host:port`, a pair of the two, or what else [`ToSocketAddrs`] takes. An
+/// address and the name `localhost` are resolved at once; another name is looked
+/// up by getaddrinfo(3) on another OS thread, while the caller is parked.
+///
+/// A [`timeout`](crate::time::timeout) or a
+/// [cancel](crate::thread::JoinHandle::cancel) ends the wait at once, however
+/// long the name server stays silent. At most 16 names are looked up at a time;
+/// further ones wait in order, and are not asked for if nobody waits any more.
+///
+/// # Errors
+///
+/// Those of [`ToSocketAddrs::to_socket_addrs`].
+///
+/// # Examples
+///
+/// ```
+/// use greenring::net::{self, TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let port = listener.local_addr()?.port();
+/// // Prefer IPv4.
+/// let mut addresses = Vec::from_iter(net::lookup_host(("localhost", port))?);
+/// addresses.sort_by_key(|address| address.is_ipv6());
+/// let stream = TcpStream::connect(&addresses[..])?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<A::Iter> {
+    host.to_socket_addrs()
+}
+
 /// What `work` makes of the first address for which it succeeds, or its last
 /// error.
 pub(crate) fn each_address<T>(
@@ -195,7 +230,14 @@ where
     if host == "localhost" || host.parse::<IpAddr>().is_ok() {
         return whole.to_socket_addrs();
     }
-    blocking::offload(Lane::Names, move || whole.to_socket_addrs())?
+    // Gone when the caller is. A name server that is dead would otherwise be
+    // asked, name by name, on behalf of all who gave up long ago.
+    let caller = Arc::new(());
+    let wanted = Arc::downgrade(&caller);
+    blocking::offload(Lane::Names, move || match wanted.strong_count() {
+        0 => Ok(Vec::new().into_iter()),
+        _ => whole.to_socket_addrs(),
+    })?
 }
 
 #[cfg(test)]
