@@ -42,7 +42,7 @@
 //!
 //! ```text
 //!  5  runtime  inspect                                  start and look
-//!  4  thread  net  io  os  time  signal  pool           std's faces: names and docs, no mechanism
+//!  4  thread  net  io  fs  os  time  signal  pool       std's faces: names and docs, no mechanism
 //!  3  fd  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
@@ -95,6 +95,7 @@ mod fd;
 mod hub;
 
 pub mod cancel;
+pub mod fs;
 pub mod inspect;
 pub mod io;
 pub mod net;

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use file::File;
+pub(crate) use file::{File, Nature};
 pub(crate) use socket::Socket;
 
 pub(crate) use crate::backend::Interest;

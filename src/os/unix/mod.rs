@@ -2,5 +2,7 @@
 //!
 //! `JoinHandleExt` is missing: a green thread has no pthread of its own.
 
+pub mod fs;
+
 #[doc(no_inline)]
 pub use std::os::unix::io;
