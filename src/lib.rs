@@ -42,7 +42,8 @@
 //!
 //! ```text
 //!  5  runtime  inspect                                  start and look
-//!  4  thread  net  io  fs  os  time  signal  pool       std's faces: names and docs, no mechanism
+//!  4  thread  net  io  fs  process  os  time  signal   std's faces: names and docs, no mechanism
+//!     pool
 //!  3  fd  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
@@ -101,6 +102,7 @@ pub mod io;
 pub mod net;
 pub mod os;
 pub mod pool;
+pub mod process;
 pub mod runtime;
 pub mod signal;
 pub mod sync;

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 4),
     ("fs", 4),
     ("os", 4),
+    ("process", 4),
     ("pool", 4),
     ("time", 4),
     ("signal", 4),
@@ -126,6 +127,11 @@ const UNSAFE: &[(&str, &str)] = &[
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
     ("net/udp.rs", "FromRawFd is an unsafe trait function"),
+    ("os/unix/process.rs", "pre_exec is an unsafe trait function"),
+    (
+        "process/child.rs",
+        "makes a system call that has no wrapper; takes its descriptor over",
+    ),
     (
         "signal/handler.rs",
         "installs a signal handler and passes signals on",
