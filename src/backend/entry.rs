@@ -95,6 +95,11 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
         } => opcode::Writev::new(types::Fd(file.fd), from.start(), from.count())
             .offset(*position)
             .build(),
+        Operation::Open { path, flags } => {
+            opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr())
+                .flags(*flags | libc::O_CLOEXEC)
+                .build()
+        }
         Operation::Poll { file, interest } => {
             opcode::PollAdd::new(types::Fd(file.fd), interest.events() as u32).build()
         }

@@ -6,6 +6,7 @@
 //! `syscall.rs` (the system call's form) and one caller; the compiler demands
 //! all of them.
 
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::os::fd::RawFd;
@@ -319,6 +320,10 @@ pub(crate) enum Operation<'a> {
         from: LentBuffers<'a>,
         position: u64,
     },
+    /// openat(2) with O_CLOEXEC; its completion returns a descriptor. As
+    /// [`Operation::Read`] of a file in storage this is for the ring alone,
+    /// which finds most names in the kernel's memory.
+    Open { path: &'a CStr, flags: i32 },
     /// poll(2) of one descriptor; the result is what it is ready for.
     Poll {
         file: Descriptor,
@@ -361,6 +366,10 @@ impl Operation<'_> {
             | Operation::ReadVectored { file, .. }
             | Operation::WriteVectored { file, .. }
             | Operation::Poll { file, .. } => file,
+            Operation::Open { .. } => Descriptor {
+                fd: libc::AT_FDCWD,
+                id: Descriptor::FOREIGN,
+            },
         }
     }
 
@@ -370,7 +379,8 @@ impl Operation<'_> {
             | Operation::RecvMessage { .. }
             | Operation::Accept { .. }
             | Operation::Read { .. }
-            | Operation::ReadVectored { .. } => Interest::Readable,
+            | Operation::ReadVectored { .. }
+            | Operation::Open { .. } => Interest::Readable,
             Operation::Send { .. }
             | Operation::SendMessage { .. }
             | Operation::Connect { .. }
@@ -383,7 +393,7 @@ impl Operation<'_> {
     /// Whether a successful completion hands over a descriptor, which must be
     /// closed if nobody is left to take it.
     pub(crate) fn returns_descriptor(&self) -> bool {
-        matches!(self, Operation::Accept { .. })
+        matches!(self, Operation::Accept { .. } | Operation::Open { .. })
     }
 
     /// The name shown in the table of green threads.
@@ -399,6 +409,7 @@ impl Operation<'_> {
             Operation::Write { .. } => "write",
             Operation::ReadVectored { .. } => "readv",
             Operation::WriteVectored { .. } => "writev",
+            Operation::Open { .. } => "open",
             Operation::Poll { .. } => "readiness",
         }
     }

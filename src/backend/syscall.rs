@@ -226,6 +226,10 @@ fn call(operation: &Operation<'_>) -> i32 {
             // SAFETY: `from` borrows the buffers it names.
             unsafe { write(file.fd, from.start(), from.count() as i32, *position) }
         }
+        Operation::Open { path, flags } => {
+            // SAFETY: the path is borrowed for the call, and ends with its zero.
+            answer(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) } as isize)
+        }
         Operation::Poll { file, interest } => ready(file.fd, *interest),
     }
 }

@@ -504,6 +504,7 @@ fn check_operations(ring: &IoUring) -> Result<(), Refusal> {
         (opcode::Write::CODE, "IORING_OP_WRITE"),
         (opcode::Readv::CODE, "IORING_OP_READV"),
         (opcode::Writev::CODE, "IORING_OP_WRITEV"),
+        (opcode::OpenAt::CODE, "IORING_OP_OPENAT"),
     ] {
         if !probe.is_supported(code) {
             return Err(Refusal::lacking(name));

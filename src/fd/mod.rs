@@ -14,15 +14,16 @@
 mod file;
 mod socket;
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use file::{File, Nature};
 pub(crate) use socket::Socket;
 
 pub(crate) use crate::backend::Interest;
-use crate::backend::{Descriptor, Operation};
+use crate::backend::{self, Descriptor, Operation};
 use crate::cancel;
 pub(crate) use crate::hub::Limit;
 use crate::hub::{self, Performed};
@@ -50,6 +51,18 @@ fn count(performed: Performed) -> io::Result<usize> {
         Performed::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
         Performed::Interrupted => cancel::raise(),
     }
+}
+
+/// Opens a file through the ring, which is for hubs that
+/// [work on storage](crate::hub::works_on_storage). Where it would wait for the
+/// other end of a FIFO it does not: O_NONBLOCK is added.
+pub(crate) fn open(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let operation = Operation::Open {
+        path,
+        flags: flags | libc::O_NONBLOCK,
+    };
+    let opened = count(hub::perform(operation, Limit::Forever)?)?;
+    Ok(backend::own(opened as i32))
 }
 
 /// Waits until a descriptor that is somebody else's is ready, as by poll(2);

@@ -6,17 +6,21 @@
 //! with O_NONBLOCK, which tells at once whether the other end is there, and the
 //! caller looks again after growing pauses.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
+use nix::sys::stat::fstat;
 
 use super::on_path;
 use super::pauses::Pauses;
 use crate::fd::{self, Interest, Limit};
+use crate::hub;
 
 /// An open file.
 type File = fd::File<fs::File>;
@@ -28,6 +32,37 @@ enum Attempt {
     NoWriter(File),
     /// A FIFO for writing, which cannot even be opened without a reader.
     NoReader,
+}
+
+/// Opens a file through the ring, without an OS thread of the pool; `None` where
+/// that cannot be, or says too little.
+pub(super) fn open_by_the_ring(path: &Path, flags: i32) -> io::Result<Option<File>> {
+    if !hub::works_on_storage()? {
+        return Ok(None);
+    }
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return Ok(None);
+    };
+    let file = match fd::open(&path, flags) {
+        Ok(file) => fs::File::from(file),
+        // A FIFO without a reader, among others; a file that somebody has to give
+        // up a lease of first, fcntl(2).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::EAGAIN)) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let is_for_reading = flags & libc::O_ACCMODE == libc::O_RDONLY;
+    let file = if is_for_reading && is_fifo(&file) {
+        when_written(File::new(file))?
+    } else {
+        blocking(file)?
+    };
+    Ok(Some(file))
+}
+
+fn is_fifo(file: &fs::File) -> bool {
+    fstat(file).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
 }
 
 /// Opens a file. `custom_flags` are those that `options` have.

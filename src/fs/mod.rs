@@ -1,8 +1,9 @@
 //! Files, as in `std::fs`.
 //!
 //! What takes a path is std's own function, run by an OS thread of the offload
-//! pool while the caller parks, so results and errors are std's. A [`File`] is
-//! read and written through the ring, or, where there is none, by the pool too.
+//! pool while the caller parks, so results and errors are std's. A [`File`] that
+//! is there is opened, read and written through the ring, or, where there is
+//! none, by the pool too.
 //!
 //! # Interrupts
 //!

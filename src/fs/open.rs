@@ -33,6 +33,11 @@ pub struct OpenOptions {
     std: fs::OpenOptions,
     /// As std's own, which do not tell them.
     custom_flags: i32,
+    read: bool,
+    write: bool,
+    append: bool,
+    /// It may make a file, or make one empty.
+    changes: bool,
 }
 
 impl OpenOptions {
@@ -52,6 +57,10 @@ impl OpenOptions {
         OpenOptions {
             std: fs::OpenOptions::new(),
             custom_flags: 0,
+            read: false,
+            write: false,
+            append: false,
+            changes: false,
         }
     }
 
@@ -65,6 +74,7 @@ impl OpenOptions {
     /// ```
     pub fn read(&mut self, read: bool) -> &mut OpenOptions {
         self.std.read(read);
+        self.read = read;
         self
     }
 
@@ -78,6 +88,7 @@ impl OpenOptions {
     /// ```
     pub fn write(&mut self, write: bool) -> &mut OpenOptions {
         self.std.write(write);
+        self.write = write;
         self
     }
 
@@ -91,6 +102,7 @@ impl OpenOptions {
     /// ```
     pub fn append(&mut self, append: bool) -> &mut OpenOptions {
         self.std.append(append);
+        self.append = append;
         self
     }
 
@@ -105,6 +117,7 @@ impl OpenOptions {
     /// ```
     pub fn truncate(&mut self, truncate: bool) -> &mut OpenOptions {
         self.std.truncate(truncate);
+        self.changes |= truncate;
         self
     }
 
@@ -123,6 +136,7 @@ impl OpenOptions {
     /// ```
     pub fn create(&mut self, create: bool) -> &mut OpenOptions {
         self.std.create(create);
+        self.changes |= create;
         self
     }
 
@@ -139,6 +153,7 @@ impl OpenOptions {
     /// ```
     pub fn create_new(&mut self, create_new: bool) -> &mut OpenOptions {
         self.std.create_new(create_new);
+        self.changes |= create_new;
         self
     }
 
@@ -156,11 +171,35 @@ impl OpenOptions {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn open<P: AsRef<Path>>(&self, path: P) -> io::Result<File> {
-        fifo::open(&self.std, self.custom_flags, path.as_ref()).map(File)
+        let path = path.as_ref();
+        let file = match self.flags_for_the_ring() {
+            Some(flags) => fifo::open_by_the_ring(path, flags)?,
+            None => None,
+        };
+        match file {
+            Some(file) => Ok(File(file)),
+            None => fifo::open(&self.std, self.custom_flags, path).map(File),
+        }
     }
 
     /// What [`os::unix::fs::OpenOptionsExt`](crate::os::unix::fs::OpenOptionsExt)
     /// sets.
+    /// The flags of open(2), if it only has to find a file: then the ring does it
+    /// without another OS thread, if the name is in the kernel's memory.
+    fn flags_for_the_ring(&self) -> Option<i32> {
+        if self.changes || self.custom_flags != 0 {
+            return None;
+        }
+        let append = if self.append { libc::O_APPEND } else { 0 };
+        match (self.read, self.write || self.append) {
+            (true, false) => Some(libc::O_RDONLY),
+            (false, true) => Some(libc::O_WRONLY | append),
+            (true, true) => Some(libc::O_RDWR | append),
+            // std has an error to tell.
+            (false, false) => None,
+        }
+    }
+
     pub(crate) fn set_mode(&mut self, mode: u32) {
         self.std.mode(mode);
     }

@@ -75,6 +75,16 @@ impl Performed {
     }
 }
 
+/// Whether an operation that was to be cancelled ended for that reason, without
+/// having achieved anything.
+///
+/// One that a kernel worker executes ends as by a signal: with EINTR, or with
+/// the kernel's own ERESTARTSYS, 512, and its kin, which no system call would
+/// let out.
+fn is_cut_short(result: i32) -> bool {
+    matches!(-result, libc::ECANCELED | libc::EINTR | 512..=516)
+}
+
 /// Pauses between the cancels of one operation: 1 ms, doubling up to 2^6 ms.
 fn pause_before_cancel(cancels: u8) -> Duration {
     Duration::from_millis(1 << cancels.min(6))
@@ -197,7 +207,7 @@ impl Hub {
         }
         let result = slot.result.get();
         match slot.wakeup.get() {
-            Some(_) if result != -libc::ECANCELED => {}
+            Some(_) if !is_cut_short(result) => {}
             Some(Wakeup::TimedOut) if self.has_passed(own) => return Performed::TimedOut,
             Some(Wakeup::TimedOut | Wakeup::Interrupted) => return Performed::Interrupted,
             Some(Wakeup::Unparked | Wakeup::Stuck) | None => {}
@@ -293,7 +303,8 @@ fn operation_of(block: &GreenThread) -> Option<&Operation<'_>> {
 
 /// The descriptor that a context's operation works on, for the table.
 pub(super) fn descriptor_of(block: &GreenThread) -> Option<RawFd> {
-    operation_of(block).map(|operation| operation.descriptor().fd)
+    let fd = operation_of(block)?.descriptor().fd;
+    (fd >= 0).then_some(fd)
 }
 
 /// What a green thread that is `Performing` asked for, for the table.
@@ -301,8 +312,11 @@ pub(super) fn describe(block: &GreenThread, f: &mut fmt::Formatter<'_>) -> fmt::
     let Some(operation) = operation_of(block) else {
         return f.write_str(": performs an operation");
     };
-    let fd = operation.descriptor().fd;
-    write!(f, ": waits for {} on descriptor {fd}", operation.name())
+    write!(f, ": waits for {}", operation.name())?;
+    match descriptor_of(block) {
+        Some(fd) => write!(f, " on descriptor {fd}"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
