@@ -6,6 +6,10 @@ use super::sys::net::{Shutdown, TcpStream, ToSocketAddrs};
 use super::sys::sync::{Arc, Weak};
 use super::sys::time::Duration;
 
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -118,15 +122,14 @@ impl Transport for TcpTransport {
 
     /// Nothing to read and no end: whatever else comes between two calls makes
     /// the connection useless.
+    ///
+    /// ureq asks this under a std lock. Of greenring's calls also one that does
+    /// not wait may let others run, and one of them would want that lock and
+    /// stop the hub; so this is recv(2) itself.
     fn is_open(&mut self) -> bool {
-        let mut stream = &self.socket.0;
-        let mut probe = || {
-            stream.set_nonblocking(true)?;
-            let unasked = stream.read(&mut [0]);
-            stream.set_nonblocking(false)?;
-            unasked
-        };
-        probe().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        let fd = self.socket.0.as_raw_fd();
+        let probe = recv(fd, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        probe == Err(Errno::EAGAIN)
     }
 }
 
