@@ -224,9 +224,12 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new(name: &str) -> Directory {
-        let name = format!("greenring-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("no other process has this process's id");
+        // A process that was killed leaves its directories, and ids come again.
+        let path = (0..100)
+            .map(|n| format!("greenring-{name}-{}-{n}", std::process::id()))
+            .map(|name| std::env::temp_dir().join(name))
+            .find(|path| fs::create_dir(path).is_ok())
+            .expect("a directory for temporary files that we may write to");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("it is ours");
         Directory(path)
     }
