@@ -1,24 +1,25 @@
 //! Names become addresses as in std, and a resolver that hangs stops nobody but
 //! who asked.
 //!
-//! Two tests need a resolver of their own: they run in a child process whose
+//! Some tests need a resolver of their own: they run in a child process whose
 //! `/etc/resolv.conf` is another file, by a mount namespace. Where that is not
 //! allowed they say so and pass.
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use common::net::{pair, wait_until};
 use common::{is_child, on, os_threads};
 use greenring::io::{self, ErrorKind, Read, Write};
-use greenring::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use greenring::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket, lookup_host};
 use greenring::runtime::{self, Backend};
-use greenring::thread;
-use greenring::time::Duration;
+use greenring::time::{Duration, timeout};
+use greenring::{blocking, thread};
 
 /// All there is to see of a result.
 fn seen<T>(result: io::Result<T>) -> Result<T, (ErrorKind, Option<i32>, String)> {
@@ -32,7 +33,13 @@ where
 {
     let ours = ToSocketAddrs::to_socket_addrs(&address).map(Vec::from_iter);
     let std = std::net::ToSocketAddrs::to_socket_addrs(&address).map(Vec::from_iter);
-    assert_eq!(seen(ours), seen(std), "{address:?}");
+    let std = seen(std);
+    assert_eq!(seen(ours), std, "{address:?}");
+    assert_eq!(
+        seen(lookup_host(&address).map(Vec::from_iter)),
+        std,
+        "{address:?}"
+    );
 }
 
 /// A type of the user's with addresses of its own.
@@ -65,6 +72,37 @@ both_backends! {
             assert_same(text);
             assert_same(text.to_owned());
         }
+    }
+
+    fn the_names_of_this_machine_resolve_as_in_std() {
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let names: BTreeSet<&str> = hosts
+            .lines()
+            .flat_map(|line| line.split('#').next().unwrap_or("").split_whitespace())
+            .collect();
+        for name in names {
+            assert_same((name, 7));
+            assert_same(format!("{name}:7"));
+        }
+    }
+
+    fn numbers_in_all_spellings_resolve_as_in_std() {
+        for host in [
+            "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "0", "::", "::ffff:127.0.0.1",
+            "fe80::1%lo", "fe80::1%1", "ff02::1%lo", "::1%lo", "fe80::1%no-such-interface",
+        ] {
+            assert_same((host, 7));
+            assert_same(format!("{host}:7"));
+            assert_same(format!("[{host}]:7"));
+        }
+        let scoped = lookup_host(("fe80::1%lo", 7)).map(Vec::from_iter);
+        if let Ok(&[SocketAddr::V6(address)]) = scoped.as_deref() {
+            assert_eq!(address.scope_id(), 1);
+        } else {
+            println!("skipped: no IPv6: {scoped:?}");
+        }
+        // What is too long for a name is refused without a question.
+        assert_same(("a".repeat(5000).as_str(), 7));
     }
 
     fn bad_text_fails_as_in_std() {
@@ -143,7 +181,11 @@ fn with_resolver(test: &str, scenario: &str, backend: Backend, number: u8, optio
         .args([
             "sh",
             "-c",
-            r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#,
+            // Nobody but a name server knows `localhost` in the last scenario.
+            r#"mount --bind "$0" /etc/resolv.conf &&
+               if [ "$GREENRING_TEST_CHILD" = "no hosts" ]; then
+                   mount --bind /dev/null /etc/hosts
+               fi && exec "$@""#,
         ])
         .arg(&file)
         .arg(std::env::current_exe().expect("the test binary"))
@@ -164,23 +206,37 @@ fn with_resolver(test: &str, scenario: &str, backend: Backend, number: u8, optio
     assert!(output.status.success(), "{}:\n{stderr}", output.status);
 }
 
+/// A resolver that never answers; `None` where there may be none.
+fn silent_resolver(number: u8) -> Option<UdpSocket> {
+    match UdpSocket::bind(resolver(number)) {
+        Ok(socket) => {
+            // Its questions must all fit, and it asks for no room again.
+            socket.set_nonblocking(true).unwrap();
+            Some(socket)
+        }
+        Err(error) => {
+            println!("skipped: no socket for a resolver: {error}");
+            None
+        }
+    }
+}
+
 /// Asks a resolver that never answers, from many green threads.
 fn ask_a_silent_resolver() {
     const ASKING: usize = 200;
-    let silent = match UdpSocket::bind(resolver(0)) {
-        Ok(socket) => socket,
-        Err(error) => return println!("skipped: no socket for a resolver: {error}"),
+    let Some(silent) = silent_resolver(0) else {
+        return;
     };
-    silent.set_nonblocking(true).unwrap();
     let before = os_threads();
     let asking: Vec<_> = (0..ASKING)
         .map(|number| {
             thread::spawn(move || {
                 let name = format!("host-{number}.example.com:80");
-                if number % 2 == 0 {
-                    name.to_socket_addrs().map(drop)
-                } else {
-                    TcpStream::connect(name).map(drop)
+                match number % 4 {
+                    0 => lookup_host(name).map(drop),
+                    1 => TcpStream::connect(name).map(drop),
+                    2 => UdpSocket::bind(name).map(drop),
+                    _ => TcpListener::bind(name).map(drop),
                 }
             })
         })
@@ -209,15 +265,92 @@ fn ask_a_silent_resolver() {
     let port = listener.local_addr().unwrap().port();
     TcpStream::connect(("localhost", port)).unwrap();
     TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // Other blocking calls have OS threads of their own.
+    let calls: Vec<_> = (0..100u64)
+        .map(|number| thread::spawn(move || blocking(|| number)))
+        .collect();
+    let sum: u64 = calls.into_iter().map(|call| call.join().unwrap()).sum();
+    assert_eq!(sum, (0..100).sum());
 
-    assert!(asking.iter().all(|handle| !handle.is_finished()));
+    // Whoever asks can stop waiting.
+    let soon = Duration::from_millis(5);
+    let (socket, name) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        "late.example.com:80",
+    );
+    assert!(timeout(soon, || lookup_host(name)).is_err());
+    assert!(timeout(soon, || TcpStream::connect(name)).is_err());
+    assert!(timeout(soon, || socket.connect(name)).is_err());
+    assert!(timeout(soon, || socket.send_to(b"", name)).is_err());
+    let (cancelled, others): (Vec<_>, Vec<_>) = asking
+        .into_iter()
+        .enumerate()
+        .partition(|(number, _)| number % 2 == 0);
+    cancelled.iter().for_each(|(_, handle)| handle.cancel());
+    for (_, handle) in cancelled {
+        assert!(handle.join().is_err());
+    }
+
+    assert!(others.iter().all(|(_, handle)| !handle.is_finished()));
     let more = os_threads() - before;
+    // 16 for names, and as many as the other calls have needed.
     assert!(
-        (1..=64).contains(&more),
+        (1..=16 + 64).contains(&more),
         "{more} OS threads for {ASKING} names"
     );
     // The hub ends without waiting for the answers.
     std::mem::forget(silent);
+}
+
+/// Has many ask a resolver that never answers and give up, before it can have
+/// been asked for all of them.
+fn give_up_on_a_silent_resolver() {
+    const ASKING: usize = 200;
+    let Some(silent) = silent_resolver(2) else {
+        return;
+    };
+    let asking: Vec<_> = (0..ASKING)
+        .map(|number| {
+            thread::spawn(move || {
+                let name = format!("host-{number}.example.com:80");
+                timeout(Duration::from_millis(5), || lookup_host(name)).is_err()
+            })
+        })
+        .collect();
+    for handle in asking {
+        assert!(handle.join().unwrap());
+    }
+    // Looked up behind all that were asked for before.
+    assert!(lookup_host("127.1:80").is_ok());
+    let mut asked = BTreeSet::new();
+    let mut question = [0; 512];
+    while let Ok(count) = silent.recv(&mut question) {
+        // The name begins behind a header of twelve bytes and its length.
+        let name = &question[13..count];
+        asked.insert(name.split(|byte| *byte < b' ').next().unwrap().to_vec());
+    }
+    assert!(
+        (1..=16).contains(&asked.len()),
+        "{} of {ASKING} names",
+        asked.len()
+    );
+}
+
+/// Asks for `localhost` where only the silent resolver could know it.
+fn ask_for_localhost_without_hosts() {
+    let Some(silent) = silent_resolver(3) else {
+        return;
+    };
+    let asks = thread::spawn(|| seen(TcpStream::connect("localhost:80").map(drop)));
+    wait_until(|| silent.recv(&mut [0; 512]).is_ok());
+    // The hub goes on, and so it can tell who it is that waits.
+    assert!(!asks.is_finished());
+    let ours = asks.join().unwrap();
+    assert_eq!(
+        ours,
+        seen(std::net::TcpStream::connect("localhost:80").map(drop))
+    );
+    assert!(ours.is_err());
 }
 
 /// Asks where nobody listens, so that the answer comes at once.
@@ -234,58 +367,60 @@ fn ask_a_missing_resolver() {
     assert_same(("no-such-host.example.com", 80));
 }
 
-mod a_resolver_that_hangs_stops_nobody_else {
-    use super::*;
+/// A test that runs in a child with a resolver of its own, on each backend.
+macro_rules! with_resolver {
+    ($name:ident, $body:path, $scenario:literal, $number:literal, $options:literal) => {
+        mod $name {
+            use super::*;
 
-    fn run(test: &str, backend: Backend) {
-        if is_child("silent resolver") {
-            return on(backend, ask_a_silent_resolver);
+            fn run(test: &str, backend: Backend) {
+                if is_child($scenario) {
+                    return on(backend, $body);
+                }
+                with_resolver(test, $scenario, backend, $number, $options);
+            }
+
+            #[test]
+            fn uring() {
+                run(concat!(stringify!($name), "::uring"), Backend::Uring);
+            }
+
+            #[test]
+            fn epoll() {
+                run(concat!(stringify!($name), "::epoll"), Backend::Epoll);
+            }
         }
-        let test = format!("a_resolver_that_hangs_stops_nobody_else::{test}");
-        with_resolver(
-            &test,
-            "silent resolver",
-            backend,
-            0,
-            "timeout:60 attempts:1",
-        );
-    }
-
-    #[test]
-    fn uring() {
-        run("uring", Backend::Uring);
-    }
-
-    #[test]
-    fn epoll() {
-        run("epoll", Backend::Epoll);
-    }
+    };
 }
 
-mod a_name_that_cannot_be_looked_up_fails_as_in_std {
-    use super::*;
+with_resolver!(
+    a_resolver_that_hangs_stops_nobody_else,
+    ask_a_silent_resolver,
+    "silent resolver",
+    0,
+    "timeout:60 attempts:1"
+);
 
-    fn run(test: &str, backend: Backend) {
-        if is_child("missing resolver") {
-            return on(backend, ask_a_missing_resolver);
-        }
-        let test = format!("a_name_that_cannot_be_looked_up_fails_as_in_std::{test}");
-        with_resolver(
-            &test,
-            "missing resolver",
-            backend,
-            1,
-            "timeout:1 attempts:1",
-        );
-    }
+with_resolver!(
+    a_name_that_cannot_be_looked_up_fails_as_in_std,
+    ask_a_missing_resolver,
+    "missing resolver",
+    1,
+    "timeout:1 attempts:1"
+);
 
-    #[test]
-    fn uring() {
-        run("uring", Backend::Uring);
-    }
+with_resolver!(
+    what_nobody_waits_for_any_more_is_not_looked_up,
+    give_up_on_a_silent_resolver,
+    "resolver given up",
+    2,
+    "timeout:1 attempts:1"
+);
 
-    #[test]
-    fn epoll() {
-        run("epoll", Backend::Epoll);
-    }
-}
+with_resolver!(
+    the_hub_goes_on_where_even_localhost_is_asked_for,
+    ask_for_localhost_without_hosts,
+    "no hosts",
+    3,
+    "timeout:1 attempts:1"
+);

@@ -5,7 +5,8 @@
 //! caller parks. The answer, right or wrong, is std's own: it is std that is
 //! called there.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::{iter, option, slice, vec};
@@ -161,8 +162,9 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 /// What [`TcpStream::connect`](super::TcpStream::connect) and its like do with
 /// their argument, for who wants to choose among the addresses: `host` is
 /// `host:port`, a pair of the two, or what else [`ToSocketAddrs`] takes. An
-/// address and the name `localhost` are resolved at once; another name is looked
-/// up by getaddrinfo(3) on another OS thread, while the caller is parked.
+/// address is resolved at once, and so is the name `localhost` if it stands in
+/// /etc/hosts; another name is looked up by getaddrinfo(3) on another OS thread,
+/// while the caller is parked.
 ///
 /// A [`timeout`](crate::time::timeout) or a
 /// [cancel](crate::thread::JoinHandle::cancel) ends the wait at once, however
@@ -221,13 +223,28 @@ fn name_in(text: &str) -> Option<&str> {
     port.parse::<u16>().is_ok().then_some(host)
 }
 
+/// Whether `host` stands in /etc/hosts, hosts(5). A file that is not there or
+/// cannot be read has no names.
+fn is_in_hosts_file(host: &str) -> bool {
+    let Ok(file) = File::open("/etc/hosts") else {
+        return false;
+    };
+    let mut lines = BufReader::new(file).lines().map_while(Result::ok);
+    lines.any(|line| {
+        let names = line.split('#').next().unwrap_or_default();
+        names.split_whitespace().skip(1).any(|name| name == host)
+    })
+}
+
 /// Has std resolve `whole`, of which `host` is the host: here if that asks
 /// nobody but the files of this machine, otherwise on the offload pool.
+///
+/// Even `localhost` is asked of name servers where /etc/hosts lacks it.
 fn resolve<A>(host: &str, whole: A) -> io::Result<vec::IntoIter<SocketAddr>>
 where
     A: std::net::ToSocketAddrs<Iter = vec::IntoIter<SocketAddr>> + Send + 'static,
 {
-    if host == "localhost" || host.parse::<IpAddr>().is_ok() {
+    if host.parse::<IpAddr>().is_ok() || host == "localhost" && is_in_hosts_file(host) {
         return whole.to_socket_addrs();
     }
     // Gone when the caller is. A name server that is dead would otherwise be
