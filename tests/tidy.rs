@@ -125,6 +125,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("fs/file.rs", "FromRawFd is an unsafe trait function"),
     ("io/pipe.rs", "FromRawFd is an unsafe trait function"),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
+    ("net/descriptor.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
     ("net/udp.rs", "FromRawFd is an unsafe trait function"),
     ("os/unix/process.rs", "pre_exec is an unsafe trait function"),

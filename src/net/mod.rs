@@ -38,12 +38,14 @@
 //! environment asks for what cannot be had; see [`runtime`](crate::runtime).
 
 mod address;
+mod descriptor;
 mod listener;
 mod ready;
 mod resolve;
 pub mod server;
 mod tcp;
 mod udp;
+pub(crate) mod unix;
 
 pub use listener::{Incoming, TcpListener};
 pub use ready::{wait_readable, wait_writable};

@@ -5,6 +5,9 @@ use std::os::linux::net::TcpStreamExt as _;
 
 use crate::net::TcpStream;
 
+#[doc(no_inline)]
+pub use std::os::linux::net::SocketAddrExt;
+
 mod sealed {
     /// Keeps the trait ours, so that methods can be added to it.
     pub trait Sealed {}

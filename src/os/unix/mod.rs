@@ -3,6 +3,7 @@
 //! `JoinHandleExt` is missing: a green thread has no pthread of its own.
 
 pub mod fs;
+pub mod net;
 pub mod process;
 
 #[doc(no_inline)]

@@ -1,0 +1,9 @@
+//! Sockets between processes of one machine, unix(7). Public in
+//! [`os::unix::net`](crate::os::unix::net), as in std.
+
+mod address;
+mod listener;
+mod stream;
+
+pub use listener::{Incoming, UnixListener};
+pub use stream::UnixStream;
