@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
 use crate::fd::{self, Interest, Limit};
+use crate::hub;
 use crate::thread;
 
 /// A child process, as `std::process::Child`.
@@ -110,6 +111,9 @@ impl Child {
     /// ```
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
+        if !hub::has_hub() {
+            return self.std.wait();
+        }
         if let Some(status) = self.std.try_wait()? {
             return Ok(status);
         }
@@ -170,11 +174,11 @@ impl Child {
     /// # Errors
     ///
     /// As [`wait`](Child::wait) and those of read(2); no stack for a green
-    /// thread that reads one of the pipes.
+    /// thread that reads one of the pipes. The child is then left to itself.
     ///
     /// # Difference from std
     ///
-    /// std panics when reading fails.
+    /// std panics when reading fails. On an OS thread without a hub this is std's.
     ///
     /// # Examples
     ///
@@ -189,6 +193,9 @@ impl Child {
     /// ```
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
+        if !hub::has_hub() {
+            return process::Child::from(self).wait_with_output();
+        }
         let (stdout, stderr) = read_both(self.stdout.take(), self.stderr.take())?;
         let status = self.wait()?;
         Ok(Output {
@@ -250,6 +257,18 @@ impl fmt::Debug for Child {
     }
 }
 
+/// With its pipes.
+impl From<Child> for process::Child {
+    fn from(child: Child) -> process::Child {
+        let mut std = child.std;
+        std.stdin = child.stdin.map(Into::into);
+        std.stdout = child.stdout.map(Into::into);
+        std.stderr = child.stderr.map(Into::into);
+        std
+    }
+}
+
+/// With its pipes.
 impl From<process::Child> for Child {
     fn from(mut child: process::Child) -> Child {
         Child {
