@@ -123,7 +123,15 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sync/mutex.rs", "lends the value to who holds the permit"),
     ("sync/rwlock.rs", "lends the value to who holds permits"),
     ("fs/file.rs", "FromRawFd is an unsafe trait function"),
+    (
+        "fd/standard.rs",
+        "names descriptors by number; registers a function in C",
+    ),
     ("io/pipe.rs", "FromRawFd is an unsafe trait function"),
+    (
+        "io/reentrant.rs",
+        "shares what only the lock's holder touches",
+    ),
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/descriptor.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),

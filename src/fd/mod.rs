@@ -9,10 +9,12 @@
 //!   kernel.
 //! - [`File`]: read(2) and its kin, on whatever kind of file is behind a
 //!   descriptor.
+//! - [`standard`]: the descriptors 0, 1 and 2, which are shared with others.
 //! - [`wait_for`]: readiness alone, of a descriptor that is somebody else's.
 
 mod file;
 mod socket;
+pub(crate) mod standard;
 
 use std::ffi::CStr;
 use std::io;

@@ -4,15 +4,31 @@
 //! [`BufReader`] around a [`TcpStream`](crate::net::TcpStream) parks the green
 //! thread where std would block the OS thread.
 //!
+//! # Standard streams
+//!
+//! [`stdin`], [`stdout`] and [`stderr`] park where std's block, whatever they are
+//! open on: a terminal, a pipe, a file. The flags of their descriptors, which
+//! other processes share, are left as they are; one that somebody has set to
+//! non-blocking mode is waited for like any other, where std fails with
+//! `WouldBlock`. [`print!`](crate::print!), [`println!`](crate::println!),
+//! [`eprint!`](crate::eprint!) and [`eprintln!`](crate::eprintln!) write to them;
+//! std's macros write to std's handles and block.
+//!
 //! # Difference from std
 //!
-//! `stdin`, `stdout` and `stderr` are std's own for now: they block the OS
-//! thread, as they do in a std program. `copy` waits as its reader and its
-//! writer do.
+//! - `is_terminal` is a method of the standard streams, not of
+//!   [`std::io::IsTerminal`], which is closed to other types.
+//! - `copy` waits as its reader and its writer do.
 
 mod pipe;
+mod print;
+mod reentrant;
+mod stdio;
 
 pub use pipe::{PipeReader, PipeWriter, pipe};
+#[doc(hidden)]
+pub use stdio::{_eprint, _print};
+pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};
 
 #[doc(no_inline)]
 pub use std::io::*;

@@ -1,0 +1,120 @@
+//! A lock that its holder may take again: one green thread, or OS thread, has
+//! it at a time, as often as it likes.
+//!
+//! It is a [`Mutex`] whose guard lies beside it while anybody has the lock. The
+//! holder's id says who may reach for that guard; it is an id that is never
+//! reused, and a holder compares only its own with it, which it has written
+//! itself.
+
+#![allow(unsafe_code)] // Shares what only the lock's holder touches.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, TryLockError};
+
+use crate::hub;
+use crate::sync::{Mutex, MutexGuard};
+
+/// A value for whoever holds the lock, which is a static's.
+pub(super) struct Reentrant<T: 'static> {
+    mutex: Mutex<T>,
+    /// The id of the holder; 0 if there is none.
+    owner: AtomicU64,
+    /// Guards that exist. The holder's OS thread alone touches it, and `held`.
+    depth: Cell<usize>,
+    held: RefCell<Option<MutexGuard<'static, T>>>,
+}
+
+// SAFETY: a lock that moves is held by nobody: guards borrow it for ever.
+unsafe impl<T: Send> Send for Reentrant<T> {}
+// SAFETY: the value goes from one OS thread to another only with the mutex.
+// `depth` and `held` are touched by the OS thread of the mutex's holder only: by
+// `begin` when it has just locked, by `again` when the owner's id is the caller's
+// own, and by guards, which do not leave their OS thread. The mutex orders one
+// holder's accesses before the next one's: `held` is empty before it is released.
+unsafe impl<T: Send> Sync for Reentrant<T> {}
+
+/// One of perhaps several holds of a [`Reentrant`], all of one OS thread's.
+pub(super) struct Hold<T: 'static> {
+    lock: &'static Reentrant<T>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<T> Reentrant<T> {
+    pub(super) const fn new(value: T) -> Reentrant<T> {
+        Reentrant {
+            mutex: Mutex::new(value),
+            owner: AtomicU64::new(0),
+            depth: Cell::new(0),
+            held: RefCell::new(None),
+        }
+    }
+
+    /// Locks, waiting until nobody else holds the lock.
+    pub(super) fn lock(&'static self) -> Hold<T> {
+        match self.again() {
+            Some(hold) => hold,
+            // A panic of whoever held the lock is nothing to those who print.
+            None => self.begin(self.mutex.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Locks if nobody else holds the lock.
+    pub(super) fn try_lock(&'static self) -> Option<Hold<T>> {
+        self.again().or_else(|| match self.mutex.try_lock() {
+            Ok(guard) => Some(self.begin(guard)),
+            Err(TryLockError::Poisoned(error)) => Some(self.begin(error.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    /// Another hold, if the caller has one.
+    fn again(&'static self) -> Option<Hold<T>> {
+        (self.owner.load(Ordering::Relaxed) == hub::current_id()).then(|| {
+            self.depth.set(self.depth.get() + 1);
+            self.hold()
+        })
+    }
+
+    /// The first hold.
+    fn begin(&'static self, guard: MutexGuard<'static, T>) -> Hold<T> {
+        self.owner.store(hub::current_id(), Ordering::Relaxed);
+        self.depth.set(1);
+        *self.held.borrow_mut() = Some(guard);
+        self.hold()
+    }
+
+    fn hold(&'static self) -> Hold<T> {
+        Hold {
+            lock: self,
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl<T> Hold<T> {
+    /// Gives `work` the value.
+    ///
+    /// # Panics
+    ///
+    /// The hold was taken to another green thread, which works with the value
+    /// at this moment.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        let mut held = self.lock.held.borrow_mut();
+        work(held.as_mut().expect("a hold exists"))
+    }
+}
+
+impl<T> Drop for Hold<T> {
+    fn drop(&mut self) {
+        let depth = self.lock.depth.get() - 1;
+        self.lock.depth.set(depth);
+        if depth == 0 {
+            self.lock.owner.store(0, Ordering::Relaxed);
+            let guard = self.lock.held.take();
+            // The next holder may come as soon as this is dropped.
+            drop(guard);
+        }
+    }
+}
