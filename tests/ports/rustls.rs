@@ -42,12 +42,14 @@ mod interrupted {
                 interrupt(client, &server);
                 let mut hello = Vec::new();
                 (&server).read_to_end(&mut hello).unwrap();
-                hello[0]
+                hello
             })
         });
         let hellos = thread::join_all(given_up.collect::<Vec<_>>());
-        for first_byte in hellos {
-            assert_eq!(first_byte.unwrap(), 22, "a handshake record");
+        for hello in hellos {
+            // Or nothing, where the time has passed while the client computed.
+            let first = hello.unwrap().first().copied();
+            assert!(first.is_none_or(|byte| byte == 22), "a handshake record");
         }
 
         let server = thread::spawn(move || port::greet(&listener));
