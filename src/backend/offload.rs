@@ -8,9 +8,9 @@
 //!
 //! Most jobs about files find what they want in memory: they take a microsecond,
 //! and handing a thousand of them to 64 OS threads costs four times the
-//! processor time of handing them to two. So of these a second one per
-//! processor waits first, for [`PATIENCE`]: only where the disk keeps everybody
-//! waiting do more OS threads come.
+//! processor time of handing them to two. So of these only one per processor
+//! runs, unless none of them has got on for [`PATIENCE`]: where the disk keeps
+//! everybody waiting more OS threads come, one after the other.
 //!
 //! A job tells its result itself, so whoever asked for it may go away if it
 //! owns all it touches.
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// How long an OS thread waits for another job before it ends.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a job that probably takes no time waits for those before it.
+/// How long jobs that probably take no time may keep all others waiting.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a job waits for.
@@ -79,26 +79,31 @@ struct Queue {
     /// With the time since when each waits.
     jobs: VecDeque<(Instant, Job)>,
     running: usize,
+    /// When a job was last taken.
+    moved: Option<Instant>,
 }
 
 impl Queue {
-    /// Jobs that may start now if there are OS threads.
+    /// Jobs that may start now if there are OS threads: as many as start at
+    /// once, and one more if none has been taken for too long.
     fn startable(&self, lane: Lane, now: Instant) -> usize {
-        let room = lane.most() - self.running;
         let at_once = lane.at_once().saturating_sub(self.running);
-        let at_once = at_once.min(self.jobs.len());
-        let late = self.jobs.iter().take(room).skip(at_once);
-        at_once
-            + late
-                .take_while(|(since, _)| now - *since >= PATIENCE)
-                .count()
+        if at_once >= self.jobs.len() {
+            return self.jobs.len();
+        }
+        at_once + usize::from(self.next_late(lane).is_some_and(|late| late <= now))
     }
 
-    /// When the next job may start that may not start now.
-    fn next_late(&self, lane: Lane, now: Instant) -> Option<Instant> {
-        let startable = self.startable(lane, now);
-        let next = self.jobs.get(startable)?;
-        (self.running + startable < lane.most()).then(|| next.0 + PATIENCE)
+    /// When a job may start that does not start at once, if none is taken
+    /// before.
+    fn next_late(&self, lane: Lane) -> Option<Instant> {
+        let at_once = lane.at_once().saturating_sub(self.running);
+        if self.running + at_once >= lane.most() {
+            return None;
+        }
+        let (since, _) = self.jobs.get(at_once)?;
+        let moved = self.moved.map_or(*since, |moved| moved.max(*since));
+        Some(moved + PATIENCE)
     }
 }
 
@@ -114,6 +119,8 @@ struct Pool {
     idle: usize,
     /// Idle OS threads that sleep only until a job's patience ends.
     watching: usize,
+    /// Somebody was told to look at the queues, and nobody has since.
+    told: bool,
 }
 
 impl Pool {
@@ -126,10 +133,10 @@ impl Pool {
         startable.sum()
     }
 
-    fn next_late(&self, now: Instant) -> Option<Instant> {
+    fn next_late(&self) -> Option<Instant> {
         let lanes = self.lanes();
         lanes
-            .filter_map(|(lane, queue)| queue.next_late(lane, now))
+            .filter_map(|(lane, queue)| queue.next_late(lane))
             .min()
     }
 
@@ -141,6 +148,7 @@ impl Pool {
             if queue.startable(lane, now) > 0 {
                 self.turn = index + 1;
                 queue.running += 1;
+                queue.moved = Some(now);
                 self.idle -= 1;
                 return queue.jobs.pop_front().map(|(_, job)| (lane, job));
             }
@@ -150,7 +158,7 @@ impl Pool {
 
     /// Makes an OS thread if there is work for one more.
     fn grow(&mut self, now: Instant) -> io::Result<()> {
-        let needed = self.startable(now) + usize::from(self.next_late(now).is_some());
+        let needed = self.startable(now) + usize::from(self.next_late().is_some());
         if needed <= self.idle {
             return Ok(());
         }
@@ -164,10 +172,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether another idle OS thread is to be woken: for a job that may start,
-    /// or to see when a job's patience ends.
-    fn wants_another(&self, now: Instant) -> bool {
-        self.startable(now) > 0 || self.watching == 0 && self.next_late(now).is_some()
+    /// Whether another idle OS thread is to be told to look at the queues: for a
+    /// job that may start, or to see when a job's patience ends. Each looks on
+    /// behalf of all: it tells the next one if there is more.
+    fn tells_another(&mut self, now: Instant) -> bool {
+        if self.told {
+            return false;
+        }
+        self.told = self.startable(now) > 0 || self.watching == 0 && self.next_late().is_some();
+        self.told
     }
 }
 
@@ -176,12 +189,14 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
         Queue {
             jobs: VecDeque::new(),
             running: 0,
+            moved: None,
         }
     }; Lane::ALL.len()],
     turn: 0,
     os_threads: 0,
     idle: 0,
     watching: 0,
+    told: false,
 });
 static WORK: Condvar = Condvar::new();
 
@@ -208,7 +223,7 @@ pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
     let now = Instant::now();
     let mut pool = pool();
     pool.queues[lane as usize].jobs.push_back((now, job));
-    let wants_another = pool.wants_another(now);
+    let tells_another = pool.tells_another(now);
     // Where it cannot grow, the OS threads that exist will come to it.
     if let Err(error) = pool.grow(now)
         && pool.os_threads == 0
@@ -219,7 +234,7 @@ pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
         return Err(error);
     }
     drop(pool);
-    if wants_another {
+    if tells_another {
         WORK.notify_one();
     }
     Ok(())
@@ -243,6 +258,7 @@ fn work() {
     let mut pool = pool();
     loop {
         let now = Instant::now();
+        pool.told = false;
         let Some((lane, job)) = pool.take(now) else {
             let Some(woken) = wait(pool, now) else { return };
             pool = woken;
@@ -251,9 +267,9 @@ fn work() {
         // Whoever takes a job sees to it that somebody comes for the next; where
         // none can be made, those that exist do later.
         let _ = pool.grow(now);
-        let wants_another = pool.wants_another(now);
+        let tells_another = pool.tells_another(now);
         drop(pool);
-        if wants_another {
+        if tells_another {
             WORK.notify_one();
         }
         // A job that tells a result catches its own panics; this keeps the
@@ -276,7 +292,7 @@ fn wait(mut pool: MutexGuard<'static, Pool>, begin: Instant) -> Option<MutexGuar
         if pool.startable(now) > 0 {
             return Some(pool);
         }
-        let end = pool.next_late(now);
+        let end = pool.next_late();
         if end.is_none() && now - begin >= IDLE_TIME {
             pool.os_threads -= 1;
             pool.idle -= 1;
@@ -290,6 +306,7 @@ fn wait(mut pool: MutexGuard<'static, Pool>, begin: Instant) -> Option<MutexGuar
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         pool.watching -= watches;
+        pool.told = false;
         now = Instant::now();
     }
 }
