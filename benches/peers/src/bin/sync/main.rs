@@ -10,14 +10,16 @@
 
 #[path = "../../../../arguments/mod.rs"]
 mod arguments;
+#[path = "../../comparison.rs"]
+mod comparison;
 #[path = "../../../../machine/mod.rs"]
 mod machine;
+#[path = "../../runtimes.rs"]
+mod runtimes;
 #[path = "../../../../statistics/mod.rs"]
 mod statistics;
 
-mod comparison;
 mod hand_over;
-mod runtimes;
 mod spawning;
 mod throughput;
 mod uncontended;

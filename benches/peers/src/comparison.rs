@@ -4,6 +4,8 @@
 //! with the first by the ratio within each round, and the median and quartiles
 //! of these ratios are printed beside the median times.
 
+#![allow(dead_code)] // Each bench uses its own part of this.
+
 use std::time::Duration;
 
 use crate::machine::getppid_nanoseconds;

@@ -1,5 +1,7 @@
 //! Where a contestant's work runs.
 
+#![allow(dead_code)] // Each bench uses its own part of this.
+
 use std::future::Future;
 use std::sync::Once;
 use std::time::Duration;
@@ -30,6 +32,12 @@ pub fn on_tokio<T>(work: impl Future<Output = T>) -> T {
 /// As [`on_tokio`], for work that needs the clock.
 pub fn on_tokio_with_time<T>(work: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// As [`on_tokio`], for work that waits for sockets.
+pub fn on_tokio_with_io<T>(work: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread().enable_io().build();
     runtime.expect("a runtime").block_on(work)
 }
 
