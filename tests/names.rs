@@ -93,7 +93,9 @@ both_backends! {
         ] {
             assert_same((host, 7));
             assert_same(format!("{host}:7"));
-            assert_same(format!("[{host}]:7"));
+        }
+        for address in ["[::]:7", "[::ffff:127.0.0.1]:7", "[fe80::1%1]:7"] {
+            assert_same(address);
         }
         let scoped = lookup_host(("fe80::1%lo", 7)).map(Vec::from_iter);
         if let Ok(&[SocketAddr::V6(address)]) = scoped.as_deref() {
@@ -210,7 +212,6 @@ fn with_resolver(test: &str, scenario: &str, backend: Backend, number: u8, optio
 fn silent_resolver(number: u8) -> Option<UdpSocket> {
     match UdpSocket::bind(resolver(number)) {
         Ok(socket) => {
-            // Its questions must all fit, and it asks for no room again.
             socket.set_nonblocking(true).unwrap();
             Some(socket)
         }
