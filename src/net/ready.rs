@@ -35,6 +35,32 @@ use crate::fd::{self, Interest, Limit};
 /// assert!(greenring::net::wait_readable(&here, None)?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A library that is used without blocking the hub:
+///
+/// ```
+/// use std::io::{ErrorKind, Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// use greenring::net::wait_readable;
+///
+/// // Stands for the library, which reads from its own socket.
+/// let (mut library, mut server) = UnixStream::pair()?;
+/// library.set_nonblocking(true)?;
+/// greenring::spawn(move || server.write_all(b"answer"));
+///
+/// let mut answer = [0; 16];
+/// let count = loop {
+///     match library.read(&mut answer) {
+///         Err(error) if error.kind() == ErrorKind::WouldBlock => {
+///             wait_readable(&library, None)?;
+///         }
+///         result => break result?,
+///     }
+/// };
+/// assert_eq!(&answer[..count], b"answer");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn wait_readable(fd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
     wait_for(fd, Interest::Readable, timeout)
 }
