@@ -87,6 +87,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     ("hub/arena.rs", "maps, guards and returns memory"),
     (
+        "backend/ancillary.rs",
+        "walks what the kernel wrote beside a message",
+    ),
+    (
         "backend/uring.rs",
         "writes ring entries that lend memory to the kernel",
     ),

@@ -25,6 +25,7 @@
 //!
 //! What neither backend can do without blocking goes to [`offload`].
 
+mod ancillary;
 mod entry;
 mod epoll;
 pub(crate) mod offload;
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+pub(crate) use ancillary::{MOST_PASSED, close_untaken, passing, room, take_passed};
 use epoll::Epoll;
 pub(crate) use operation::{
     CURRENT_POSITION, Completion, Descriptor, Interest, Key, Message, Operation, SocketName,

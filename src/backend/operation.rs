@@ -157,8 +157,8 @@ impl<'a> Message<'a> {
         self
     }
 
-    /// Ancillary data to send, or room for what is received; how much of it is
-    /// used says [`Message::control_length`]. It is aligned as a cmsghdr.
+    /// Ancillary data to send, or room for what is received. It is aligned as a
+    /// cmsghdr.
     pub(crate) fn control(mut self, control: &'a mut [u64]) -> Message<'a> {
         self.header.msg_control = control.as_mut_ptr().cast();
         self.header.msg_controllen = size_of_val(control) as _;
@@ -170,14 +170,13 @@ impl<'a> Message<'a> {
         self.header.msg_namelen
     }
 
-    /// Bytes of ancillary data that a received message came with.
-    pub(crate) fn control_length(&self) -> usize {
-        self.header.msg_controllen as usize
-    }
-
     /// MSG_TRUNC, MSG_CTRUNC of a received message, recvmsg(2).
     pub(crate) fn flags(&self) -> i32 {
         self.header.msg_flags
+    }
+
+    pub(super) fn header_mut(&mut self) -> &mut libc::msghdr {
+        &mut self.header
     }
 }
 

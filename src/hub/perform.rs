@@ -256,10 +256,9 @@ impl Hub {
         slot.owed.set(slot.owed.get() - 1);
         if slot.owed.get() == 0 {
             self.in_flight.set(self.in_flight.get() - 1);
-            if self.abandoning.get() {
-                self.discard(completion);
-            } else {
-                slot.state.set(State::Completed);
+            slot.state.set(State::Completed);
+            // What it brings is released by `release_untaken`.
+            if !self.abandoning.get() {
                 self.run_queue.borrow_mut().push(key.index());
             }
         }
@@ -271,9 +270,9 @@ impl Hub {
         let slot = &block.slot;
         if slot.state.get() == State::Completed
             && slot.result.get() >= 0
-            && operation_of(block).is_some_and(Operation::returns_descriptor)
+            && let Some(operation) = operation_of(block)
         {
-            backend::close(slot.result.get());
+            backend::close_untaken(operation, slot.result.get());
         }
     }
 
