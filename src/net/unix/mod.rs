@@ -2,8 +2,11 @@
 //! [`os::unix::net`](crate::os::unix::net), as in std.
 
 mod address;
+mod datagram;
 mod listener;
+mod rights;
 mod stream;
 
+pub use datagram::UnixDatagram;
 pub use listener::{Incoming, UnixListener};
 pub use stream::UnixStream;

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::address;
+use super::{address, rights};
 use crate::fd::{Direction, Socket};
 use crate::net::descriptor::descriptor_traits;
 
@@ -361,6 +361,93 @@ impl UnixStream {
     /// ```
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.std().shutdown(how)
+    }
+
+    /// Writes bytes and passes descriptors to who reads the first of them.
+    ///
+    /// Beyond std. The receiver gets duplicates, which it takes by
+    /// [`recv_fds`](UnixStream::recv_fds) or recvmsg(2); a plain read of the byte
+    /// drops them. At most 253 go at once. As of [`write`](Write::write) the count
+    /// may be less than there are bytes; all descriptors have gone then, and
+    /// [`write_all`](Write::write_all) sends the rest. It waits as a write does.
+    /// SCM_RIGHTS, unix(7).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for no bytes, which could carry nothing, and for more than
+    /// 253 descriptors; those of a write and of sendmsg(2). Then no descriptor
+    /// has gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// use greenring::io::{self, Read, Write};
+    /// use greenring::os::unix::net::UnixStream;
+    ///
+    /// let (one, other) = UnixStream::pair()?;
+    /// let (mut reader, writer) = io::pipe()?;
+    /// one.send_fds(b"a pipe", &[writer.as_fd()])?;
+    /// drop(writer);
+    ///
+    /// let mut bytes = [0; 16];
+    /// let (count, mut fds) = other.recv_fds(&mut bytes, 1)?;
+    /// assert_eq!(&bytes[..count], b"a pipe");
+    /// let mut writer = io::PipeWriter::from(fds.remove(0));
+    /// writer.write_all(b"through")?;
+    /// drop(writer);
+    /// let mut text = String::new();
+    /// reader.read_to_string(&mut text)?;
+    /// assert_eq!(text, "through");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn send_fds(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "descriptors need a byte to go with",
+            ));
+        }
+        rights::send(&self.0, bytes, fds)
+    }
+
+    /// Reads bytes and takes the descriptors that were passed with them, at most
+    /// `most`, which are closed on exec.
+    ///
+    /// Beyond std. One call takes what one [`send_fds`](UnixStream::send_fds)
+    /// passed: it ends behind bytes that came with descriptors, but may begin with
+    /// earlier ones that came without. It waits as a read does; 0 bytes into a
+    /// buffer that is not empty are the end. MSG_CMSG_CLOEXEC, recvmsg(2).
+    ///
+    /// None leaks: one that arrives at the moment of a time limit or an interrupt
+    /// is returned, and the interrupt comes with the next call. If the hub ends
+    /// with its OS thread meanwhile, what has arrived is closed.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if more than `most` were passed, or this process cannot open
+    /// so many: those that came are closed, and the bytes are lost. Those of a
+    /// read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// use greenring::io::Write;
+    /// use greenring::os::unix::net::UnixStream;
+    ///
+    /// let (one, other) = UnixStream::pair()?;
+    /// (&one).write_all(b"without")?;
+    /// one.send_fds(b"with", &[one.as_fd()])?;
+    ///
+    /// let (count, fds) = other.recv_fds(&mut [0; 64], 1)?;
+    /// assert_eq!((count, fds.len()), (11, 1));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn recv_fds(&self, bytes: &mut [u8], most: usize) -> io::Result<(usize, Vec<OwnedFd>)> {
+        rights::receive(&self.0, bytes, most)
     }
 
     fn take_over(std: Std) -> UnixStream {

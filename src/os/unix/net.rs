@@ -30,7 +30,7 @@
 //! `Interrupted`.
 
 #[doc(inline)]
-pub use crate::net::unix::{Incoming, UnixListener, UnixStream};
+pub use crate::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
 
 #[doc(no_inline)]
 pub use std::os::unix::net::SocketAddr;
