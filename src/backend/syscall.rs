@@ -255,11 +255,11 @@ unsafe fn read(fd: RawFd, vector: *const libc::iovec, count: i32, position: u64)
         result if result == -libc::EOPNOTSUPP || result == -libc::ENOSYS => {}
         result => return result,
     }
-    match ready(fd, Interest::Readable) {
-        // SAFETY: the caller's promise.
-        events if events >= 0 => answer(unsafe { libc::readv(fd, vector, count) }),
-        error => error,
+    if let Some(error) = would_block(fd, Interest::Readable) {
+        return error;
     }
+    // SAFETY: the caller's promise.
+    answer(unsafe { libc::readv(fd, vector, count) })
 }
 
 /// Writes without blocking from `count` buffers.
@@ -276,9 +276,12 @@ unsafe fn write(fd: RawFd, vector: *const libc::iovec, count: i32, position: u64
         result if result == -libc::EOPNOTSUPP || result == -libc::ENOSYS => {}
         result => return result,
     }
-    match ready(fd, Interest::Writable) {
-        events if events >= 0 => {}
-        error => return error,
+    if flags(fd) & libc::O_NONBLOCK != 0 {
+        // SAFETY: the caller's promise.
+        return answer(unsafe { libc::writev(fd, vector, count) });
+    }
+    if let Some(error) = would_block(fd, Interest::Writable) {
+        return error;
     }
     // SAFETY: the caller's promise: `count` buffers.
     let vectors = unsafe { slice::from_raw_parts(vector, count as usize) };
@@ -289,6 +292,16 @@ unsafe fn write(fd: RawFd, vector: *const libc::iovec, count: i32, position: u64
     let length = first.iov_len.min(libc::PIPE_BUF);
     // SAFETY: the caller's promise.
     answer(unsafe { libc::write(fd, first.iov_base, length) })
+}
+
+/// Why a call that does not know how not to block must not be made now. With
+/// O_NONBLOCK the call itself knows, and more than poll(2): a FIFO that never
+/// had a writer is at its end, but not ready.
+fn would_block(fd: RawFd, interest: Interest) -> Option<i32> {
+    if flags(fd) & libc::O_NONBLOCK != 0 {
+        return None;
+    }
+    Some(ready(fd, interest)).filter(|result| *result < 0)
 }
 
 /// poll(2) of one descriptor: what it is ready for, or -EAGAIN.
