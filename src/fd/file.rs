@@ -19,9 +19,9 @@ use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
 use nix::sys::uio;
-use nix::unistd;
+use nix::unistd::{self, Whence};
 
 use super::{Interest, Limit, count, new_identity};
 use crate::backend::{CURRENT_POSITION, Descriptor, Operation};
@@ -38,11 +38,45 @@ pub(crate) enum Nature {
     Storage,
     /// A pipe, a FIFO, a socket: for somebody at the other end.
     Stream,
-    /// A character device, such as a terminal: as a stream, but most drivers do
-    /// not know how not to block, so after the wait the offload pool makes the
-    /// call.
+    /// `/dev/null`, `/dev/zero`, `/dev/urandom` and their kin: as a stream, but
+    /// as a rule they need no waiting at all.
+    Memory,
+    /// Any other character device, such as a terminal: as a stream, but most
+    /// drivers do not know how not to block, so after the wait the offload pool
+    /// makes the call.
     Device,
 }
+
+impl Nature {
+    fn of(stat: &FileStat) -> Nature {
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFIFO | SFlag::S_IFSOCK => Nature::Stream,
+            // Their numbers are for ever: Documentation/admin-guide/devices.txt.
+            SFlag::S_IFCHR if major(stat.st_rdev) == 1 => match minor(stat.st_rdev) {
+                NULL | ZERO | FULL | RANDOM | URANDOM => Nature::Memory,
+                _ => Nature::Device,
+            },
+            SFlag::S_IFCHR => Nature::Device,
+            // An eventfd and its kin are of no type at all.
+            kind if kind.is_empty() => Nature::Stream,
+            _ => Nature::Storage,
+        }
+    }
+}
+
+const NULL: u64 = 3;
+const ZERO: u64 = 5;
+const FULL: u64 = 7;
+const RANDOM: u64 = 8;
+const URANDOM: u64 = 9;
+
+/// The most bytes that are copied on the hub's OS thread, which is where the
+/// ring copies what is in memory already: 1 MiB takes about 100 us. What is
+/// longer would keep the hub from everybody else, and is left to the pool.
+const MOST_AT_ONCE: usize = 1 << 20;
+
+/// The most buffers that readv(2) and writev(2) take, UIO_MAXIOV.
+const MOST_BUFFERS: usize = libc::UIO_MAXIOV as usize;
 
 /// What all duplicates of one open file share.
 #[derive(Debug)]
@@ -69,15 +103,7 @@ impl<S: AsFd> File<S> {
     /// stream fails with `WouldBlock` instead of waiting, as in std.
     pub(crate) fn new(std: S) -> File<S> {
         // What cannot be looked at fails at its first operation.
-        let nature = fstat(&std).map_or(Nature::Stream, |stat| {
-            match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-                SFlag::S_IFIFO | SFlag::S_IFSOCK => Nature::Stream,
-                SFlag::S_IFCHR => Nature::Device,
-                // An eventfd and its kin are of no type at all.
-                kind if kind.is_empty() => Nature::Stream,
-                _ => Nature::Storage,
-            }
-        });
+        let nature = fstat(&std).map_or(Nature::Stream, |stat| Nature::of(&stat));
         let nonblocking = nature != Nature::Storage
             && fcntl(&std, FcntlArg::F_GETFL)
                 .is_ok_and(|flags| flags & OFlag::O_NONBLOCK.bits() != 0);
@@ -150,7 +176,7 @@ impl<S: AsFd> File<S> {
     /// read(2).
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let _turn = self.turn();
-        if self.is_performed()? {
+        if self.is_performed(buffer.len())? {
             return self.perform_read(buffer, CURRENT_POSITION);
         }
         self.offload(Interest::Readable, |fd| unistd::read(fd, buffer))
@@ -158,8 +184,8 @@ impl<S: AsFd> File<S> {
 
     /// pread(2).
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let offset = checked(offset)?;
-        if self.is_performed()? {
+        let offset = self.checked(offset)?;
+        if self.is_performed(buffer.len())? {
             return self.perform_read(buffer, offset as u64);
         }
         self.offload(Interest::Readable, |fd| uio::pread(fd, buffer, offset))
@@ -167,8 +193,10 @@ impl<S: AsFd> File<S> {
 
     /// readv(2).
     pub(crate) fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let most = buffers.len().min(MOST_BUFFERS);
+        let buffers = &mut buffers[..most];
         let _turn = self.turn();
-        if !self.is_performed()? {
+        if !self.is_performed(buffers.iter().map(|buffer| buffer.len()).sum())? {
             return self.offload(Interest::Readable, |fd| uio::readv(fd, buffers));
         }
         let operation = Operation::ReadVectored {
@@ -182,7 +210,7 @@ impl<S: AsFd> File<S> {
     /// write(2).
     pub(crate) fn write(&self, buffer: &[u8]) -> io::Result<usize> {
         let _turn = self.turn();
-        if self.is_performed()? {
+        if self.is_performed(buffer.len())? {
             return self.perform_write(buffer, CURRENT_POSITION);
         }
         self.offload(Interest::Writable, |fd| unistd::write(fd, buffer))
@@ -190,8 +218,8 @@ impl<S: AsFd> File<S> {
 
     /// pwrite(2).
     pub(crate) fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        let offset = checked(offset)?;
-        if self.is_performed()? {
+        let offset = self.checked(offset)?;
+        if self.is_performed(buffer.len())? {
             return self.perform_write(buffer, offset as u64);
         }
         self.offload(Interest::Writable, |fd| uio::pwrite(fd, buffer, offset))
@@ -199,8 +227,9 @@ impl<S: AsFd> File<S> {
 
     /// writev(2); on a stream of the first buffers that went at once.
     pub(crate) fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
         let _turn = self.turn();
-        if !self.is_performed()? {
+        if !self.is_performed(buffers.iter().map(|buffer| buffer.len()).sum())? {
             return self.offload(Interest::Writable, |fd| uio::writev(fd, buffers));
         }
         let operation = Operation::WriteVectored {
@@ -225,13 +254,16 @@ impl<S: AsFd> File<S> {
         (self.opened.nature == Nature::Storage).then(|| self.position())
     }
 
-    /// Whether the backend has operations for this file; else the offload pool
-    /// makes the call.
-    fn is_performed(&self) -> io::Result<bool> {
+    /// Whether the backend has operations for this file that do not keep the hub
+    /// busy with so many bytes; else the offload pool makes the call. Of no bytes
+    /// at all the ring knows that they are none, but not that a directory cannot
+    /// be read.
+    fn is_performed(&self, length: usize) -> io::Result<bool> {
         match self.opened.nature {
-            Nature::Storage => hub::works_on_storage(),
+            Nature::Storage if (1..=MOST_AT_ONCE).contains(&length) => hub::works_on_storage(),
+            Nature::Memory => Ok(length <= MOST_AT_ONCE),
             Nature::Stream => Ok(true),
-            Nature::Device => Ok(false),
+            Nature::Storage | Nature::Device => Ok(false),
         }
     }
 
@@ -256,7 +288,7 @@ impl<S: AsFd> File<S> {
         };
         let mut written = count(write(buffer)?)?;
         // A pipe takes what it has room for; a file that takes less is full.
-        let goes_on = self.opened.nature == Nature::Stream && limit == Limit::Forever;
+        let goes_on = self.opened.nature != Nature::Storage && limit == Limit::Forever;
         while goes_on && written > 0 && written < buffer.len() {
             match write(&buffer[written..])? {
                 Performed::Completed { result, .. } if result > 0 => written += result as usize,
@@ -265,6 +297,18 @@ impl<S: AsFd> File<S> {
             }
         }
         Ok(written)
+    }
+
+    /// An offset as the system calls take it, of a file that has offsets. The
+    /// ring would take -1 for the current position, and look at no offset for a
+    /// stream.
+    fn checked(&self, offset: u64) -> io::Result<i64> {
+        let offset =
+            i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        if self.opened.nature != Nature::Storage {
+            unistd::lseek(&self.std, 0, Whence::SeekCur)?;
+        }
+        Ok(offset)
     }
 
     /// Has an OS thread of the pool make the call, once a device is ready.
@@ -287,9 +331,4 @@ impl<S: AsFd> File<S> {
         })?;
         Ok(result?)
     }
-}
-
-/// An offset as the system calls take it; -1 would mean the current position.
-fn checked(offset: u64) -> io::Result<i64> {
-    i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
