@@ -20,6 +20,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of this.
 
+pub mod files;
 pub mod net;
 pub mod places;
 pub mod seccomp;
