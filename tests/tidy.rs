@@ -131,6 +131,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "fd/standard.rs",
         "names descriptors by number; registers a function in C",
     ),
+    (
+        "io/copy.rs",
+        "looks at a value under the type that it has been found to have",
+    ),
     ("io/pipe.rs", "FromRawFd is an unsafe trait function"),
     (
         "io/reentrant.rs",

@@ -156,6 +156,12 @@ impl<S: AsFd> File<S> {
         position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock behind [`position`](File::position), which duplicates share; of
+    /// files that have one.
+    pub(super) fn turns(&self) -> Option<&Mutex<()>> {
+        (self.opened.nature == Nature::Storage).then_some(&self.opened.position)
+    }
+
     fn descriptor(&self) -> Descriptor {
         Descriptor {
             fd: self.std.as_fd().as_raw_fd(),
@@ -163,7 +169,7 @@ impl<S: AsFd> File<S> {
         }
     }
 
-    fn limit(&self) -> Limit {
+    pub(super) fn limit(&self) -> Limit {
         if self.opened.nonblocking.load(Ordering::Relaxed) {
             Limit::Now
         } else {

@@ -9,11 +9,13 @@
 //!   kernel.
 //! - [`File`]: read(2) and its kin, on whatever kind of file is behind a
 //!   descriptor.
+//! - [`splice`]: bytes that go from one descriptor to another in the kernel.
 //! - [`standard`]: the descriptors 0, 1 and 2, which are shared with others.
 //! - [`wait_for`]: readiness alone, of a descriptor that is somebody else's.
 
 mod file;
 mod socket;
+pub(crate) mod splice;
 pub(crate) mod standard;
 
 use std::ffi::CStr;

@@ -153,7 +153,7 @@ impl<S: AsFd> Socket<S> {
         self.modes.nonblocking.store(nonblocking, Ordering::Relaxed);
     }
 
-    fn limit(&self, direction: Direction) -> Limit {
+    pub(super) fn limit(&self, direction: Direction) -> Limit {
         if self.is_nonblocking() {
             return Limit::Now;
         }

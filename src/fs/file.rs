@@ -48,7 +48,7 @@ use crate::fd;
 /// # greenring::fs::remove_file(&path)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct File(pub(super) fd::File<fs::File>);
+pub struct File(pub(crate) fd::File<fs::File>);
 
 impl File {
     /// Opens a file for reading.

@@ -18,13 +18,15 @@
 //!
 //! - `is_terminal` is a method of the standard streams, not of
 //!   [`std::io::IsTerminal`], which is closed to other types.
-//! - `copy` waits as its reader and its writer do.
+//! - [`copy`] parks, and has the kernel move the bytes between greenring's types.
 
+mod copy;
 mod pipe;
 mod print;
 mod reentrant;
 mod stdio;
 
+pub use copy::copy;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 #[doc(hidden)]
 pub use stdio::{_eprint, _print};

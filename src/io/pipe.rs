@@ -41,7 +41,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 ///
 /// See [`pipe`].
 #[derive(Debug)]
-pub struct PipeReader(File<io::PipeReader>);
+pub struct PipeReader(pub(super) File<io::PipeReader>);
 
 /// The end of a pipe that is written to, as `std::io::PipeWriter`.
 ///
@@ -49,7 +49,7 @@ pub struct PipeReader(File<io::PipeReader>);
 ///
 /// See [`pipe`].
 #[derive(Debug)]
-pub struct PipeWriter(File<io::PipeWriter>);
+pub struct PipeWriter(pub(super) File<io::PipeWriter>);
 
 impl PipeReader {
     /// A second descriptor of the same end.

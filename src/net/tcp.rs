@@ -70,7 +70,7 @@ use crate::fd::{Direction, Socket};
 /// assert_eq!(&received, b"ping");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct TcpStream(pub(super) Socket<std::net::TcpStream>);
+pub struct TcpStream(pub(crate) Socket<std::net::TcpStream>);
 
 impl TcpStream {
     /// Connects to the first of the addresses that answers.

@@ -22,7 +22,7 @@ use crate::fd::File;
 /// assert_eq!(child.wait_with_output()?.stdout, b"through");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct ChildStdin(File<process::ChildStdin>);
+pub struct ChildStdin(pub(crate) File<process::ChildStdin>);
 
 /// Reads from a child's standard output, as `std::process::ChildStdout`.
 ///
@@ -39,7 +39,7 @@ pub struct ChildStdin(File<process::ChildStdin>);
 /// assert!(child.wait()?.success());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct ChildStdout(File<process::ChildStdout>);
+pub struct ChildStdout(pub(crate) File<process::ChildStdout>);
 
 /// Reads from a child's standard error, as `std::process::ChildStderr`.
 ///
@@ -56,7 +56,7 @@ pub struct ChildStdout(File<process::ChildStdout>);
 /// assert!(child.wait()?.success());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct ChildStderr(File<process::ChildStderr>);
+pub struct ChildStderr(pub(crate) File<process::ChildStderr>);
 
 impl Write for &ChildStdin {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
