@@ -7,7 +7,7 @@ use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use greenring::{Cancelled, net, pool, runtime, sync, thread};
+use greenring::{Cancelled, net, pool, process, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
 /// where its bound holds.
@@ -60,6 +60,11 @@ fn all_is_as_in_std() {
         net::TcpListener = std::net::TcpListener,
         net::UdpSocket = std::net::UdpSocket,
         net::Incoming<'static> = std::net::Incoming<'static>,
+        process::Command = std::process::Command,
+        process::Child = std::process::Child,
+        process::ChildStdin = std::process::ChildStdin,
+        process::ChildStdout = std::process::ChildStdout,
+        process::ChildStderr = std::process::ChildStderr,
         thread::Thread = std::thread::Thread,
         thread::ThreadId = std::thread::ThreadId,
         thread::Builder = std::thread::Builder,
