@@ -202,6 +202,14 @@ both_backends! {
         assert!(child.wait().unwrap().success());
     }
 
+    fn a_child_is_spawned_elsewhere_and_waited_for_here() {
+        let mut child = greenring::blocking(until_eof);
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert!(child.wait().unwrap().success());
+        let output = greenring::blocking(|| sh("echo out; echo err >&2").output()).unwrap();
+        assert_eq!(output.stderr, b"err\n");
+    }
+
     fn an_os_thread_without_a_hub_waits_plainly() {
         let mut child = until_eof();
         let waits = std::thread::spawn(move || {
