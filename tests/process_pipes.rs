@@ -5,8 +5,10 @@ mod common;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use greenring::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use greenring::time::timeout;
 use greenring::{io, thread};
 
 const MIB: usize = 1 << 20;
@@ -50,7 +52,8 @@ both_backends! {
     fn two_children_echo_at_once() {
         let echo = |length: usize| thread::spawn(move || {
             let mut child = cat();
-            let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            let mut stdin = child.stdin.take().unwrap();
+            let mut stdout = child.stdout.take().unwrap();
             for round in 0..50 {
                 let sent = vec![round; length];
                 stdin.write_all(&sent).unwrap();
@@ -106,7 +109,8 @@ both_backends! {
         let mut command = sh("cat; test $QUIET || { echo out; echo err >&2; }");
         let output = command.env_remove("QUIET").output().unwrap();
         assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
-        let child = command.env("QUIET", "yes").stderr(Stdio::null()).stdin(Stdio::piped()).spawn().unwrap();
+        command.env("QUIET", "yes").stderr(Stdio::null()).stdin(Stdio::piped());
+        let child = command.spawn().unwrap();
         assert!(child.stdin.is_some() && child.stderr.is_none());
         assert!(child.stdout.is_none(), "output's choice is not spawn's");
         drop(child);
@@ -188,7 +192,8 @@ both_backends! {
         assert!(first.wait().unwrap().success());
 
         // From the back: the second's input is the first's output.
-        let mut last = Command::new("sort").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut last = Command::new("sort");
+        let mut last = last.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let status = sh("echo z; echo y").stdout(last.stdin.take().unwrap()).status().unwrap();
         assert!(status.success());
         assert_eq!(last.wait_with_output().unwrap().stdout, b"y\nz\n");
@@ -276,5 +281,54 @@ both_backends! {
         let error = ChildStdout::from(stdout).read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
         child.wait().unwrap();
+    }
+}
+
+both_backends_alone! {
+    fn a_storm_of_children_mixes_nothing_up_and_leaves_nothing_behind() {
+        let mut rng = common::Rng::new("process_storm");
+        let before = common::open_descriptors();
+        for _ in 0..20 {
+            let children: Vec<_> = (0..12).map(|_| {
+                let (length, errors) = (rng.below(200_000), rng.below(200_000));
+                let code = rng.below(256) as i32;
+                let end = rng.below(4);
+                let patience = Duration::from_micros(rng.below(5_000));
+                thread::spawn(move || match end {
+                    0 | 1 => {
+                        let out = format!("head -c {length} /dev/zero");
+                        let err = format!("head -c {errors} /dev/zero >&2");
+                        let output = sh(&format!("{out}; {err}; exit {code}")).output().unwrap();
+                        assert_eq!(output.status.code(), Some(code));
+                        let lengths = (output.stdout.len() as u64, output.stderr.len() as u64);
+                        assert_eq!(lengths, (length, errors));
+                    }
+                    2 => {
+                        let mut child = sh("read x; exit $x");
+                        let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
+                        let mut stdin = child.stdin.take().unwrap();
+                        assert!(timeout(patience, || child.wait()).is_err());
+                        writeln!(stdin, "{code}").unwrap();
+                        assert_eq!(child.wait().unwrap().code(), Some(code));
+                    }
+                    _ => {
+                        let mut child = cat();
+                        let mut stdin = child.stdin.take().unwrap();
+                        let mut stdout = child.stdout.take().unwrap();
+                        let reads = thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+                        let _ = timeout(patience, || loop {
+                            stdin.write_all(&[7; 4096]).unwrap();
+                        });
+                        child.kill().unwrap();
+                        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+                        reads.join().unwrap().unwrap();
+                    }
+                })
+            }).collect();
+            for child in children {
+                child.join().unwrap();
+            }
+        }
+        assert_eq!(common::open_descriptors(), before);
     }
 }

@@ -276,6 +276,16 @@ both_backends_alone! {
         assert_eq!(ENDED.load(Ordering::Relaxed), 10);
     }
 
+    fn greenrings_own_handler_of_sigchld_runs_beside_the_wait() {
+        let told = Rc::new(Cell::new(0));
+        let counts = Rc::clone(&told);
+        greenring::signal::on(libc::SIGCHLD, move || counts.set(counts.get() + 1)).unwrap();
+        assert_eq!(sh("exit 6").status().unwrap().code(), Some(6));
+        while told.get() == 0 {
+            thread::yield_now();
+        }
+    }
+
     fn nobody_has_a_handler_of_sigchld() {
         let mut child = until_eof();
         let stdin = child.stdin.take();
