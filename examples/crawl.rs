@@ -30,7 +30,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use greenring::io::{self, ErrorKind, IsTerminal};
+use greenring::io::{self, ErrorKind};
 use greenring::net::SocketAddr;
 use greenring::pool::Pool;
 use greenring::sync::channel;

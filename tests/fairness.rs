@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenring::runtime::stats;
-use greenring::thread;
+use greenring::{Cancelled, cancel, thread};
 
 use common::{connection, until_asleep};
 
@@ -137,6 +137,35 @@ both_backends! {
         while !over.get() {
             assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
+    }
+
+    fn an_operation_that_must_not_wait_gives_nobody_a_turn_and_is_not_interrupted() {
+        // As under a std lock, which a sibling would block the OS thread for.
+        let (near, _far) = connection();
+        near.set_nonblocking(true).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let counts = Rc::clone(&turns);
+        thread::spawn(move || {
+            loop {
+                counts.set(counts.get() + 1);
+                thread::yield_now();
+            }
+        });
+        let probes = thread::spawn(move || {
+            cancel::shield(thread::yield_now);
+            let before = turns.get();
+            for _ in 0..1000 {
+                let error = (&near).read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            }
+            assert_eq!(turns.get(), before);
+            assert!(cancel::is_cancelled());
+            thread::yield_now();
+            unreachable!("here it is cancelled");
+        });
+        thread::yield_now();
+        probes.cancel();
+        assert!(Cancelled::is(&probes.join().unwrap_err()));
     }
 
     fn token_games_do_not_keep_the_hub() {

@@ -5,7 +5,6 @@ mod common;
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,6 @@
 //! What the echo example counts and shows.
 
 use std::cell::RefCell;
-use std::io::IsTerminal as _;
 
 use greenring::io;
 use greenring::runtime::{self, Backend};

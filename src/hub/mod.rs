@@ -101,6 +101,8 @@ pub(crate) struct Hub {
     current: Cell<u32>,
     /// What is left of the turn's budget.
     budget: Cell<u32>,
+    /// Operations of this turn that must not wait.
+    polls: Cell<u32>,
     /// Operations of which the kernel still owes completions.
     in_flight: Cell<usize>,
     /// Green threads that have not ended.
@@ -182,6 +184,7 @@ impl Hub {
             stacks: RefCell::new(Stacks::new(guard)),
             current: Cell::new(ROOT),
             budget: Cell::new(BUDGET),
+            polls: Cell::new(0),
             in_flight: Cell::new(0),
             live: Cell::new(0),
             unwinding: Cell::new(0),
@@ -261,6 +264,7 @@ impl Hub {
     /// One look at the kernel and at everything else that makes ready.
     fn collect(&self) {
         self.budget.set(BUDGET);
+        self.polls.set(0);
         count(&self.counters.turns);
         self.end_forked_child();
         self.deliver_if_deferred();

@@ -51,6 +51,10 @@ pub(crate) enum Limit {
     Now,
 }
 
+/// How often in a turn operations that must not wait are taken for what they
+/// are: some milliseconds.
+const MOST_POLLS: u32 = 16_384;
+
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Performed {
@@ -141,14 +145,12 @@ impl Hub {
         self.check_process();
         let index = self.current.get();
         let block = self.table.get(index);
+        if limit == Limit::Now {
+            return self.poll(operation, block);
+        }
         if self.is_interrupted(block) {
             self.yield_now();
             return Performed::Interrupted;
-        }
-        if limit == Limit::Now {
-            let result = backend::attempt(operation);
-            self.spend_or_yield();
-            return Performed::at_once(result);
         }
 
         let slot = &block.slot;
@@ -168,6 +170,22 @@ impl Hub {
         };
         std::mem::forget(guard);
         performed
+    }
+
+    /// An operation that must not wait, and so neither gives others a turn nor is
+    /// interrupted: its caller may hold a lock of std's that they want.
+    ///
+    /// Only who does nothing else for ever so long is taken to wait in this way.
+    fn poll(&self, operation: &Operation<'_>, block: &GreenThread) -> Performed {
+        let result = backend::attempt(operation);
+        self.polls.set(self.polls.get() + 1);
+        if self.polls.get() > MOST_POLLS {
+            self.yield_now();
+            if result == -libc::EAGAIN && self.is_interrupted(block) {
+                return Performed::Interrupted;
+            }
+        }
+        Performed::at_once(result)
     }
 
     fn wait_for_completion(
