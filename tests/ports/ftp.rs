@@ -1,22 +1,12 @@
 //! A protocol with a control and a data connection, both ends of it.
 
-use greenring_ports::{one_source, same_outcome};
+use greenring_ports::{one_source, play};
 
 one_source!("ftp/mod.rs");
 
-macro_rules! play {
-    ($name:ident) => {
-        same_outcome(
-            stringify!($name),
-            || over_std::port::scenarios::$name().unwrap(),
-            || over_greenring::port::scenarios::$name().unwrap(),
-        )
-    };
-}
-
 #[test]
 fn fifty_clients_transfer_files_in_both_modes() {
-    let outcome = play!(many_transfers);
+    let outcome = play!(many_transfers());
     assert_eq!(outcome.len(), 51);
     assert_eq!(outcome[50], "50");
     for (n, said) in outcome[..50].iter().enumerate() {
@@ -31,7 +21,7 @@ fn fifty_clients_transfer_files_in_both_modes() {
 
 #[test]
 fn a_transfer_is_aborted_while_the_other_side_waits() {
-    let outcome = play!(aborted_transfers);
+    let outcome = play!(aborted_transfers());
     let (sessions, clients) = outcome.split_last().expect("it is not empty");
     assert_eq!(sessions, "2");
     let (passive, active) = clients.split_at(15);
@@ -60,12 +50,12 @@ fn a_transfer_is_aborted_while_the_other_side_waits() {
 
 #[test]
 fn a_server_ends_after_its_clients_have_hung_up() {
-    assert_eq!(play!(lost_clients), ["10"]);
+    assert_eq!(play!(lost_clients()), ["10"]);
 }
 
 #[test]
 fn a_silent_client_is_sent_away() {
-    let outcome = play!(silent_client);
+    let outcome = play!(silent_client());
     assert_eq!(
         outcome,
         [
@@ -80,7 +70,7 @@ fn a_silent_client_is_sent_away() {
 #[test]
 fn what_cannot_be_done_is_refused() {
     assert_eq!(
-        play!(refusals),
+        play!(refusals()),
         [
             "220 At your service",
             "530 Who are you?",

@@ -105,6 +105,20 @@ macro_rules! same_answers {
     )*};
 }
 
+/// Plays the scenario of this name with these arguments over std and on both
+/// backends, and returns the outcome that all have. For use beside
+/// [`one_source!`].
+#[macro_export]
+macro_rules! play {
+    ($scenario:ident($($argument:expr),*)) => {
+        $crate::same_outcome(
+            stringify!($scenario),
+            || over_std::port::scenarios::$scenario($($argument),*).unwrap(),
+            || over_greenring::port::scenarios::$scenario($($argument),*).unwrap(),
+        )
+    };
+}
+
 /// Compiles the file at `path`, seen from the test's, twice: as `over_std`,
 /// where `sys` is `std`, and as `over_greenring`, where `sys` is `greenring`.
 /// The source begins its imports with `use super::sys::…`: that word is all

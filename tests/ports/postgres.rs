@@ -1,39 +1,17 @@
 //! A PostgreSQL client against a real server.
 
-use greenring_ports::servers::{POSTGRES_PASSWORD, POSTGRES_USER};
-use greenring_ports::{one_source, same_outcome, servers};
+use greenring_ports::{one_source, play, servers};
 
 one_source!("postgres/mod.rs");
-
-/// Plays the scenario of this name, for the caller to look at what came of it.
-macro_rules! play {
-    ($address:expr, $name:ident) => {
-        same_outcome(
-            stringify!($name),
-            || over_std::port::scenarios::$name(login!(over_std, $address)).unwrap(),
-            || over_greenring::port::scenarios::$name(login!(over_greenring, $address)).unwrap(),
-        )
-    };
-}
-
-macro_rules! login {
-    ($over:ident, $address:expr) => {
-        $over::port::scenarios::Login {
-            address: $address,
-            user: POSTGRES_USER,
-            password: POSTGRES_PASSWORD,
-        }
-    };
-}
 
 #[test]
 fn a_postgres_client_gives_the_same_answers_over_std_and_over_greenring() {
     let Some(server) = servers::postgres() else {
         return;
     };
-    let address = server.address();
+    let login = server.login();
 
-    let outcome = play!(address, logins);
+    let outcome = play!(logins(login));
     assert_eq!(outcome[0], "()");
     assert_eq!(
         outcome[1..],
@@ -44,7 +22,7 @@ fn a_postgres_client_gives_the_same_answers_over_std_and_over_greenring() {
         ]
     );
 
-    let outcome = play!(address, extended_queries);
+    let outcome = play!(extended_queries(login));
     assert!(outcome[0].starts_with("[[Null, Bool(true), Int(-9223372036854775808), Float(-0.5), "));
     assert_eq!(
         outcome[1..],
@@ -59,39 +37,39 @@ fn a_postgres_client_gives_the_same_answers_over_std_and_over_greenring() {
         ]
     );
 
-    let outcome = play!(address, rows_in_batches);
+    let outcome = play!(rows_in_batches(login));
     assert_eq!(outcome, ["1000", "1000", "500", "[[Text(\"still here\")]]"]);
 
-    let outcome = play!(address, rows_under_lock);
+    let outcome = play!(rows_under_lock(login));
     assert!(outcome[0].starts_with("[1, 2, 3, ") && outcome[0].ends_with(", 49, 50]"));
     assert_eq!(outcome[1], "[[Int(50)]]");
 
-    let outcome = play!(address, pooled_connections);
+    let outcome = play!(pooled_connections(login));
     assert_eq!(outcome.len(), 101);
     assert_eq!(outcome[99..], ["[[Int(198)]]", "8"]);
 
-    let outcome = play!(address, cancelled_query);
+    let outcome = play!(cancelled_query(login));
     assert_eq!(outcome[0], "57014 canceling statement due to user request");
     assert_eq!(outcome[1], "[[Text(\"alive\")]]");
 
-    let outcome = play!(address, terminated_connection);
+    let outcome = play!(terminated_connection(login));
     assert_eq!(outcome[0], "[[Bool(true)]]");
     assert_eq!(
         outcome[1],
         "57P01 terminating connection due to administrator command"
     );
 
-    let outcome = play!(address, read_timeout);
+    let outcome = play!(read_timeout(login));
     assert_eq!(outcome, ["[[Bool(true)]]", "WouldBlock", "()"]);
 
-    let outcome = play!(address, notifications);
+    let outcome = play!(notifications(login));
     assert_eq!(outcome.len(), 11 * 21);
     assert_eq!(
         outcome[19..22],
         ["news: number 19", "news: last", "news: number 0"]
     );
 
-    let outcome = play!(address, bulk_copies);
+    let outcome = play!(bulk_copies(login));
     assert_eq!(
         outcome,
         [

@@ -36,6 +36,15 @@ impl Server {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// How to get into it, for [`postgres`].
+    pub fn login(&self) -> Login {
+        Login {
+            address: self.address,
+            user: USER,
+            password: PASSWORD,
+        }
+    }
 }
 
 impl Drop for Server {
@@ -70,10 +79,16 @@ pub fn redis() -> Option<Server> {
     ))
 }
 
-/// The user, the password and the database of [`postgres`].
-pub const POSTGRES_USER: &str = "greenring";
-/// See [`POSTGRES_USER`].
-pub const POSTGRES_PASSWORD: &str = "correct horse battery staple";
+/// Where [`postgres`] listens and whom it lets in.
+#[derive(Clone, Copy)]
+pub struct Login {
+    pub address: SocketAddr,
+    pub user: &'static str,
+    pub password: &'static str,
+}
+
+const USER: &str = "greenring";
+const PASSWORD: &str = "correct horse battery staple";
 
 /// A PostgreSQL server that demands SCRAM-SHA-256 and does not care for its
 /// data; `None`, and says so, if there is no such program.
@@ -103,7 +118,7 @@ pub fn postgres() -> Option<Server> {
 
 fn initialise(postgres: &Path, directory: &Path, data: &Path) {
     let password = directory.join("password");
-    fs::write(&password, POSTGRES_PASSWORD).expect("the password can be written");
+    fs::write(&password, PASSWORD).expect("the password can be written");
     let initdb = postgres.with_file_name("initdb");
     let output = unprivileged(directory, &initdb)
         .args([
@@ -113,7 +128,7 @@ fn initialise(postgres: &Path, directory: &Path, data: &Path) {
             "-E",
             "UTF8",
         ])
-        .args(["-U", POSTGRES_USER])
+        .args(["-U", USER])
         .arg("--pwfile")
         .arg(password)
         .arg("-D")

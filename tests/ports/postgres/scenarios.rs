@@ -1,20 +1,13 @@
 //! What is asked of the server. Each leaves behind nothing that the next would
 //! see, and returns what a user would see.
 
+use greenring_ports::servers::Login;
+
 use super::client::{Connection, Error, Result, Value};
 use super::pool::Pool;
-use super::sys::net::SocketAddr;
 use super::sys::sync::mpsc;
 use super::sys::thread;
 use super::sys::time::Duration;
-
-/// Where and how to log in.
-#[derive(Clone, Copy)]
-pub struct Login {
-    pub address: SocketAddr,
-    pub user: &'static str,
-    pub password: &'static str,
-}
 
 /// What the scenarios return, as text.
 pub type Outcome = Result<Vec<String>>;
