@@ -163,12 +163,12 @@ impl<S: AsFd> Socket<S> {
 
     // ----- operations ----------------------------------------------------
 
-    /// recv(2). An empty buffer waits for data too, and its time limit is not
-    /// an error, as in std.
+    /// recv(2) of a stream. An empty buffer waits for data too, and its time
+    /// limit is not an error, as of std's TCP streams.
     #[inline]
     pub(crate) fn recv(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         let is_empty = buffer.is_empty();
-        let received = self.recv_datagram(buffer, flags);
+        let received = self.recv_plain(buffer, flags);
         match received {
             Err(error) if is_empty && error.kind() == io::ErrorKind::WouldBlock => {
                 if self.is_nonblocking() {
@@ -181,9 +181,9 @@ impl<S: AsFd> Socket<S> {
         }
     }
 
-    /// recv(2), to which an empty buffer is nothing special.
+    /// recv(2) of a stream, to which an empty buffer is nothing special.
     #[inline]
-    pub(crate) fn recv_datagram(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+    pub(crate) fn recv_plain(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         self.receive(Operation::Recv {
             socket: self.descriptor(),
             into: buffer.into(),
@@ -192,13 +192,28 @@ impl<S: AsFd> Socket<S> {
         })
     }
 
-    /// recvmsg(2).
+    /// recv(2) of a datagram, to which an empty buffer is nothing special.
+    ///
+    /// It is always tried first: the kernel does not tell whether further
+    /// datagrams are queued.
+    #[inline]
+    pub(crate) fn recv_datagram(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+        self.receive(Operation::Recv {
+            socket: self.descriptor(),
+            into: buffer.into(),
+            flags,
+            poll_first: false,
+        })
+    }
+
+    /// recvmsg(2). Only a datagram comes with an address, and is tried first.
     pub(crate) fn recv_message(&self, message: &mut Message<'_>, flags: i32) -> io::Result<usize> {
+        let is_datagram = message.name_length() > 0;
         self.receive(Operation::RecvMessage {
             socket: self.descriptor(),
             message: message.into(),
             flags,
-            poll_first: self.empty.load(Ordering::Relaxed),
+            poll_first: !is_datagram && self.empty.load(Ordering::Relaxed),
         })
     }
 

@@ -474,7 +474,7 @@ impl Read for &UnixStream {
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         // An empty buffer's time limit is an error here, other than for TCP.
-        self.0.recv_datagram(buf, 0)
+        self.0.recv_plain(buf, 0)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
