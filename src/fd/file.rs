@@ -231,7 +231,7 @@ impl<S: AsFd> File<S> {
         self.offload(Interest::Writable, |fd| uio::pwrite(fd, buffer, offset))
     }
 
-    /// writev(2); on a stream of the first buffers that went at once.
+    /// writev(2).
     pub(crate) fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
         let _turn = self.turn();
@@ -243,7 +243,22 @@ impl<S: AsFd> File<S> {
             from: buffers.into(),
             position: CURRENT_POSITION,
         };
-        count(hub::perform(operation, self.limit())?)
+        let mut written = count(hub::perform(operation, self.limit())?)?;
+        if written == 0 || !self.moves_all() {
+            return Ok(written);
+        }
+        let mut begins_at = 0;
+        for buffer in buffers {
+            let ends_at = begins_at + buffer.len();
+            if written < ends_at {
+                written += self.perform_rest(&buffer[written - begins_at..]);
+            }
+            if written < ends_at {
+                break;
+            }
+            begins_at = ends_at;
+        }
+        Ok(written)
     }
 
     /// Waits until the file is ready, as by poll(2).
@@ -283,26 +298,39 @@ impl<S: AsFd> File<S> {
     }
 
     fn perform_write(&self, buffer: &[u8], position: u64) -> io::Result<usize> {
-        let limit = self.limit();
-        let write = |rest: &[u8]| {
-            let operation = Operation::Write {
-                file: self.descriptor(),
-                from: rest.into(),
-                position,
-            };
-            hub::perform(operation, limit)
+        let written = count(self.perform_write_once(buffer, position)?)?;
+        if written == 0 || !self.moves_all() {
+            return Ok(written);
+        }
+        Ok(written + self.perform_rest(&buffer[written..]))
+    }
+
+    fn perform_write_once(&self, buffer: &[u8], position: u64) -> io::Result<Performed> {
+        let operation = Operation::Write {
+            file: self.descriptor(),
+            from: buffer.into(),
+            position,
         };
-        let mut written = count(write(buffer)?)?;
-        // A pipe takes what it has room for; a file that takes less is full.
-        let goes_on = self.opened.nature != Nature::Storage && limit == Limit::Forever;
-        while goes_on && written > 0 && written < buffer.len() {
-            match write(&buffer[written..])? {
-                Performed::Completed { result, .. } if result > 0 => written += result as usize,
-                // What was written counts; the next call tells the rest.
+        hub::perform(operation, self.limit())
+    }
+
+    /// Whether a write goes on until all is written. A pipe takes what it has
+    /// room for at once; a file that takes less than all is full.
+    fn moves_all(&self) -> bool {
+        self.opened.nature != Nature::Storage && self.limit() == Limit::Forever
+    }
+
+    /// Writes what the first attempt has left, and says how much of it was
+    /// written: what was written counts, and the next call tells the rest.
+    fn perform_rest(&self, rest: &[u8]) -> usize {
+        let mut written = 0;
+        while written < rest.len() {
+            match self.perform_write_once(&rest[written..], CURRENT_POSITION) {
+                Ok(Performed::Completed { result, .. }) if result > 0 => written += result as usize,
                 _ => break,
             }
         }
-        Ok(written)
+        written
     }
 
     /// An offset as the system calls take it, of a file that has offsets. The
