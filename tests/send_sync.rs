@@ -7,7 +7,7 @@ use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use greenring::{Cancelled, net, pool, process, runtime, sync, thread};
+use greenring::{Cancelled, io, net, pool, process, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
 /// where its bound holds.
@@ -56,6 +56,14 @@ fn all_is_as_in_std() {
         )*};
     }
     as_std! {
+        io::PipeReader = std::io::PipeReader,
+        io::PipeWriter = std::io::PipeWriter,
+        io::Stdin = std::io::Stdin,
+        io::StdinLock<'static> = std::io::StdinLock<'static>,
+        io::Stdout = std::io::Stdout,
+        io::StdoutLock<'static> = std::io::StdoutLock<'static>,
+        io::Stderr = std::io::Stderr,
+        io::StderrLock<'static> = std::io::StderrLock<'static>,
         net::TcpStream = std::net::TcpStream,
         net::TcpListener = std::net::TcpListener,
         net::UdpSocket = std::net::UdpSocket,

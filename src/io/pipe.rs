@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // FromRawFd has an unsafe method.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process::Stdio;
@@ -40,7 +41,6 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// # Examples
 ///
 /// See [`pipe`].
-#[derive(Debug)]
 pub struct PipeReader(pub(super) File<io::PipeReader>);
 
 /// The end of a pipe that is written to, as `std::io::PipeWriter`.
@@ -48,7 +48,6 @@ pub struct PipeReader(pub(super) File<io::PipeReader>);
 /// # Examples
 ///
 /// See [`pipe`].
-#[derive(Debug)]
 pub struct PipeWriter(pub(super) File<io::PipeWriter>);
 
 impl PipeReader {
@@ -143,6 +142,12 @@ impl Write for PipeWriter {
 /// The descriptor's traits for one end.
 macro_rules! descriptor {
     ($end:ident) => {
+        impl fmt::Debug for $end {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.std().fmt(f)
+            }
+        }
+
         impl AsFd for $end {
             fn as_fd(&self) -> BorrowedFd<'_> {
                 self.0.std().as_fd()
