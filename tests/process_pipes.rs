@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use greenring::fs::File;
 use greenring::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use greenring::time::timeout;
 use greenring::{io, thread};
@@ -230,11 +231,18 @@ both_backends! {
         assert!(child.wait().unwrap().success());
     }
 
-    fn a_child_inherits_a_file() {
-        let file = std::fs::File::open("/proc/self/cmdline").unwrap();
-        let expected = std::fs::read("/proc/self/cmdline").unwrap();
+    fn a_child_inherits_files_and_goes_on_at_their_positions() {
+        let path = std::env::temp_dir().join(format!("greenring-stdio-{}-{:?}",
+            std::process::id(), std::thread::current().id()));
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write_all(b"ours ").unwrap();
+        let theirs = file.try_clone().unwrap();
+        assert!(sh("echo -n theirs").stdout(theirs).status().unwrap().success());
+        file.write_all(b" again").unwrap();
+        file.seek(SeekFrom::Start(5)).unwrap();
         let output = Command::new("cat").stdin(file).output().unwrap();
-        assert_eq!(output.stdout, expected);
+        assert_eq!(output.stdout, b"theirs again");
     }
 
     fn vectored_and_shared_writes_arrive() {
