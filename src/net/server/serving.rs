@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Stats;
 use crate::cancel;
+use crate::fd::{self, Interest, Limit};
 use crate::pool::Pool;
 use crate::sync::Event;
 use crate::thread::{self, Builder, JoinHandle};
@@ -18,15 +21,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where connections come from.
-pub(super) trait Listen: 'static {
+pub(super) trait Listen: AsFd + 'static {
     type Stream: 'static;
     type Address: 'static;
 
     fn accept(&self) -> io::Result<(Self::Stream, Self::Address)>;
 }
 
+/// How many connections are handled at once unless one is told.
+const POOL: usize = 10_000;
+
 /// A server of streams, from its making to its end.
-pub(super) struct Serving {
+pub(super) struct Serving<L> {
+    /// Until it is given to the acceptor.
+    listener: RefCell<Option<L>>,
     /// How many connections are handled at once.
     size: usize,
     running: RefCell<Option<Running>>,
@@ -48,7 +56,7 @@ struct Counters {
     cancelled: Cell<u64>,
     failed: Cell<u64>,
     pauses: Cell<u64>,
-    /// The errno or kind of what has ended it.
+    /// What has ended it, if nobody has stopped it.
     error: RefCell<Option<io::Error>>,
     /// Set when nothing is accepted any more.
     stopped: Event,
@@ -94,10 +102,11 @@ impl Trouble {
     }
 }
 
-impl Serving {
-    pub(super) fn new(size: usize) -> Serving {
+impl<L: Listen> Serving<L> {
+    pub(super) fn new(listener: L) -> Serving<L> {
         Serving {
-            size,
+            listener: RefCell::new(Some(listener)),
+            size: POOL,
             running: RefCell::new(None),
             counters: Rc::default(),
         }
@@ -112,39 +121,59 @@ impl Serving {
         self.size = size;
     }
 
-    pub(super) fn is_started(&self) -> bool {
-        self.running.borrow().is_some()
-    }
-
     /// Accepts on a green thread of the calling OS thread's hub, and hands
-    /// each connection to `handler` on one of its own.
-    pub(super) fn start<L: Listen>(
+    /// each connection to `handler` on one of its own. If the listener cannot be
+    /// prepared nothing has happened.
+    pub(super) fn start(
         &self,
-        listener: L,
+        prepare: impl FnOnce(&L) -> io::Result<()>,
         handler: impl Fn(L::Stream, L::Address) + 'static,
     ) -> io::Result<()> {
+        let listener = self.listener.borrow_mut().take().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "this server was started or stopped before",
+            )
+        })?;
+        if let Err(error) = prepare(&listener) {
+            *self.listener.borrow_mut() = Some(listener);
+            return Err(error);
+        }
         let pool = Rc::new(Pool::new(self.size));
         let accepting = Accepting {
             listener,
             pool: Rc::clone(&pool),
             handler: Rc::new(handler),
-            stopped: Stopped(Rc::clone(&self.counters)),
+            counters: Rc::clone(&self.counters),
         };
+        let stopped = Stopped(Rc::clone(&self.counters));
         let acceptor = Builder::new()
             .name("acceptor".to_owned())
-            .spawn(move || accepting.run())?;
+            .spawn(move || accepting.run(&stopped))?;
         *self.running.borrow_mut() = Some(Running { acceptor, pool });
         Ok(())
     }
 
     /// Stops accepting, and closes the listener.
     fn close(&self) {
-        if let Some(running) = &*self.running.borrow() {
-            running.acceptor.cancel();
-        } else {
-            self.counters.stopped.set();
+        drop(self.listener.borrow_mut().take());
+        match &*self.running.borrow() {
+            Some(running) => running.acceptor.cancel(),
+            None => self.counters.stopped.set(),
         }
-        self.counters.stopped.wait();
+        self.wait_until_stopped();
+    }
+
+    fn wait_until_stopped(&self) {
+        // What the handler has captured is dropped by the acceptor, and may call.
+        let is_acceptor = self
+            .running
+            .borrow()
+            .as_ref()
+            .is_some_and(|running| running.acceptor.thread().id() == thread::current().id());
+        if !is_acceptor {
+            self.counters.stopped.wait();
+        }
     }
 
     /// Stops accepting, then waits for all handlers, `timeout` at the most
@@ -173,7 +202,7 @@ impl Serving {
 
     /// Waits until nothing is accepted any more.
     pub(super) fn wait(&self) -> io::Result<()> {
-        self.counters.stopped.wait();
+        self.wait_until_stopped();
         match &*self.counters.error.borrow() {
             None => Ok(()),
             Some(error) => Err(copy(error)),
@@ -193,6 +222,22 @@ impl Serving {
             pauses: counters.pauses.get(),
         }
     }
+
+    /// What a server shows of itself, under its own name.
+    pub(super) fn debug(
+        &self,
+        name: &str,
+        address: &dyn fmt::Debug,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        f.debug_struct(name)
+            .field("address", address)
+            .field("pool", &self.size)
+            .field("started", &self.running.borrow().is_some())
+            .field("stopped", &self.counters.stopped.is_set())
+            .field("stats", &self.stats())
+            .finish()
+    }
 }
 
 /// An error of the kernel's once more.
@@ -203,7 +248,7 @@ fn copy(error: &io::Error) -> io::Error {
     )
 }
 
-impl Drop for Serving {
+impl<L> Drop for Serving<L> {
     /// Stops accepting; handlers go on by themselves.
     fn drop(&mut self) {
         if let Some(running) = self.running.get_mut()
@@ -214,22 +259,12 @@ impl Drop for Serving {
     }
 }
 
-impl fmt::Debug for Serving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Serving");
-        debug.field("pool", &self.size);
-        debug.field("stats", &self.stats());
-        debug.finish()
-    }
-}
-
 /// What the acceptor works with.
 struct Accepting<L, H> {
     listener: L,
     pool: Rc<Pool>,
     handler: Rc<H>,
-    /// The last field: the listener is closed before.
-    stopped: Stopped,
+    counters: Rc<Counters>,
 }
 
 /// Tells the end of accepting, however it came.
@@ -242,14 +277,18 @@ impl Drop for Stopped {
 }
 
 impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
-    fn run(self) {
-        if let Err(error) = self.accept() {
-            *self.counters().error.borrow_mut() = Some(error);
+    /// Accepts to the end; when `stopped` is dropped nothing else is left.
+    fn run(self, stopped: &Stopped) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.accept()));
+        drop(self.listener);
+        // What it has captured is the user's: in an unwinding its panic would end
+        // the process, and what its destructors wait for they are to get.
+        cancel::shield(|| drop(self.handler));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => *stopped.0.error.borrow_mut() = Some(error),
+            Err(payload) => resume_unwind(payload),
         }
-    }
-
-    fn counters(&self) -> &Rc<Counters> {
-        &self.stopped.0
     }
 
     /// Accepts until it is interrupted, or the listener fails.
@@ -260,9 +299,9 @@ impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
             let place = self.pool.admit();
             let trouble = match self.listener.accept() {
                 Ok((stream, address)) => {
-                    count(&self.counters().accepted);
+                    count(&self.counters.accepted);
                     let handler = Rc::clone(&self.handler);
-                    let mut handling = Handling::new(self.counters());
+                    let mut handling = Handling::new(&self.counters);
                     let served = self.pool.spawn_in(place, move || {
                         handling.reach(Progress::Begun);
                         handler(stream, address);
@@ -281,10 +320,14 @@ impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
                 },
             };
             match trouble {
-                Trouble::Nothing | Trouble::Listener => {}
-                Trouble::OneConnection => count(&self.counters().failed),
+                // In non-blocking mode accept does not wait, so this does.
+                Trouble::Nothing => {
+                    fd::wait_for(self.listener.as_fd(), Interest::Readable, Limit::Forever)?;
+                }
+                Trouble::Listener => {}
+                Trouble::OneConnection => count(&self.counters.failed),
                 Trouble::Shortage => {
-                    count(&self.counters().pauses);
+                    count(&self.counters.pauses);
                     thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -1,25 +1,19 @@
 //! The server of TCP streams.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
-    setsockopt, socket, sockopt,
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
 };
 
 use super::Stats;
 use super::serving::{Listen, Serving};
 use crate::net::resolve::each_address;
 use crate::net::{TcpListener, TcpStream, ToSocketAddrs};
-
-/// How many connections are handled at once unless [`StreamServer::pool`] says
-/// otherwise.
-const POOL: usize = 10_000;
 
 /// How many connections may wait to be accepted; the kernel's limit
 /// net.core.somaxconn is usually the same.
@@ -33,19 +27,11 @@ const BACKLOG: i32 = 4096;
 ///
 /// See the [module](super).
 pub struct StreamServer {
-    socket: RefCell<Source>,
+    serving: Serving<TcpListener>,
     address: Option<SocketAddr>,
+    /// Made from an address: the socket is bound and does not listen yet.
+    is_bound_only: bool,
     shares_port: bool,
-    serving: Serving,
-}
-
-/// What a server will accept from.
-enum Source {
-    /// A socket that has an address and does not listen yet.
-    Bound(OwnedFd),
-    Listening(TcpListener),
-    /// It is with the acceptor.
-    Given,
 }
 
 impl StreamServer {
@@ -71,23 +57,9 @@ impl StreamServer {
     /// ```
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<StreamServer> {
         let socket = each_address(addr, bound)?;
-        Ok(StreamServer::on(Source::Bound(socket)))
-    }
-
-    fn on(source: Source) -> StreamServer {
-        let address = match &source {
-            Source::Bound(socket) => getsockname::<SockaddrStorage>(socket.as_raw_fd())
-                .ok()
-                .and_then(|name| address(&name)),
-            Source::Listening(listener) => listener.local_addr().ok(),
-            Source::Given => None,
-        };
-        StreamServer {
-            socket: RefCell::new(source),
-            address,
-            shares_port: false,
-            serving: Serving::new(POOL),
-        }
+        let mut server = StreamServer::from(TcpListener::from(socket));
+        server.is_bound_only = true;
+        Ok(server)
     }
 
     /// Handles at most `n` connections at once, 10 000 unless it is told.
@@ -165,26 +137,13 @@ impl StreamServer {
     ///
     /// See the [module](super).
     pub fn start(&self, handler: impl Fn(TcpStream, SocketAddr) + 'static) -> io::Result<()> {
-        let source = self.socket.replace(Source::Given);
-        let listener = match source {
-            Source::Listening(listener) => listener,
-            Source::Bound(socket) => match listening(&socket, self.shares_port) {
-                Ok(()) => TcpListener::from(socket),
-                Err(error) => {
-                    self.socket.replace(Source::Bound(socket));
-                    return Err(error);
-                }
-            },
-            Source::Given => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "this server was started or stopped before",
-                ));
+        let prepare = |listener: &TcpListener| {
+            if self.is_bound_only {
+                listen(listener, self.shares_port)?;
             }
+            Ok(())
         };
-        // In non-blocking mode nothing would ever wait.
-        listener.set_nonblocking(false)?;
-        self.serving.start(listener, handler)
+        self.serving.start(prepare, handler)
     }
 
     /// Waits until the server accepts no more: it was stopped, or its listener
@@ -231,7 +190,6 @@ impl StreamServer {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop(&self) {
-        self.close();
         self.serving.stop(None);
     }
 
@@ -260,7 +218,6 @@ impl StreamServer {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop_timeout(&self, timeout: Duration) {
-        self.close();
         self.serving.stop(Some(timeout));
     }
 
@@ -273,27 +230,23 @@ impl StreamServer {
     pub fn stats(&self) -> Stats {
         self.serving.stats()
     }
-
-    /// Closes a socket that was never given to an acceptor.
-    fn close(&self) {
-        drop(self.socket.replace(Source::Given));
-    }
 }
 
 /// A server of a listener that exists already, such as an inherited one.
 impl From<TcpListener> for StreamServer {
     fn from(listener: TcpListener) -> StreamServer {
-        StreamServer::on(Source::Listening(listener))
+        StreamServer {
+            address: listener.local_addr().ok(),
+            serving: Serving::new(listener),
+            is_bound_only: false,
+            shares_port: false,
+        }
     }
 }
 
 impl fmt::Debug for StreamServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("StreamServer");
-        debug.field("address", &self.address);
-        debug.field("started", &self.serving.is_started());
-        debug.field("stats", &self.stats());
-        debug.finish()
+        self.serving.debug("StreamServer", &self.address, f)
     }
 }
 
@@ -313,24 +266,15 @@ fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::ReusePort, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(socket)
 }
 
-fn listening(socket: &OwnedFd, shares_port: bool) -> io::Result<()> {
+fn listen(socket: &impl AsFd, shares_port: bool) -> io::Result<()> {
     setsockopt(socket, sockopt::ReusePort, &shares_port)?;
-    Ok(listen(socket, Backlog::new(BACKLOG)?)?)
-}
-
-fn address(name: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = name
-        .as_sockaddr_in()
-        .map(|name| SocketAddr::V4((*name).into()));
-    v4.or_else(|| {
-        name.as_sockaddr_in6()
-            .map(|name| SocketAddr::V6((*name).into()))
-    })
+    Ok(socket::listen(socket, Backlog::new(BACKLOG)?)?)
 }
