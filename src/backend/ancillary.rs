@@ -85,6 +85,7 @@ fn take(header: &mut libc::msghdr) -> Vec<OwnedFd> {
     unsafe {
         let mut entry = libc::CMSG_FIRSTHDR(header);
         while let Some(control) = entry.as_ref() {
+            #[allow(clippy::unnecessary_cast)] // musl's is of another type.
             let bytes = (control.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
             let numbers = libc::CMSG_DATA(entry).cast::<i32>();
             let numbers = (0..bytes / NUMBER).map(|index| numbers.add(index).read_unaligned());
