@@ -143,7 +143,6 @@ const UNSAFE: &[(&str, &str)] = &[
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/descriptor.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
-    ("net/udp.rs", "FromRawFd is an unsafe trait function"),
     ("os/unix/process.rs", "pre_exec is an unsafe trait function"),
     (
         "process/child.rs",

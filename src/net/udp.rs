@@ -4,15 +4,13 @@
 //! never waits (addresses, options, groups, and connect(2) of a socket that
 //! only notes the address) is std's own method, on std's own type.
 
-#![allow(unsafe_code)] // FromRawFd has an unsafe method.
-
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::address;
+use super::descriptor::descriptor_traits;
 use super::resolve::{ToSocketAddrs, each_address};
 use crate::backend::{Message, SocketName};
 use crate::fd::{Direction, Socket};
@@ -785,6 +783,14 @@ impl UdpSocket {
         self.0.note_nonblocking(nonblocking);
         Ok(())
     }
+
+    fn take_over(std: std::net::UdpSocket) -> UdpSocket {
+        UdpSocket(Socket::foreign(std))
+    }
+
+    fn release(self) -> std::net::UdpSocket {
+        self.0.into_std()
+    }
 }
 
 impl fmt::Debug for UdpSocket {
@@ -793,52 +799,4 @@ impl fmt::Debug for UdpSocket {
     }
 }
 
-impl From<std::net::UdpSocket> for UdpSocket {
-    /// Reads the socket's time limits and non-blocking mode.
-    fn from(socket: std::net::UdpSocket) -> UdpSocket {
-        UdpSocket(Socket::foreign(socket))
-    }
-}
-
-impl From<UdpSocket> for std::net::UdpSocket {
-    fn from(socket: UdpSocket) -> std::net::UdpSocket {
-        socket.0.into_std()
-    }
-}
-
-impl From<OwnedFd> for UdpSocket {
-    fn from(fd: OwnedFd) -> UdpSocket {
-        std::net::UdpSocket::from(fd).into()
-    }
-}
-
-impl From<UdpSocket> for OwnedFd {
-    fn from(socket: UdpSocket) -> OwnedFd {
-        socket.0.into_std().into()
-    }
-}
-
-impl AsFd for UdpSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std().as_fd()
-    }
-}
-
-impl AsRawFd for UdpSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.std().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for UdpSocket {
-    fn into_raw_fd(self) -> RawFd {
-        self.0.into_std().into_raw_fd()
-    }
-}
-
-impl FromRawFd for UdpSocket {
-    unsafe fn from_raw_fd(fd: RawFd) -> UdpSocket {
-        // SAFETY: the caller's promise is the callee's: `fd` is open and owned.
-        unsafe { std::net::UdpSocket::from_raw_fd(fd) }.into()
-    }
-}
+descriptor_traits!(UdpSocket, std::net::UdpSocket);
