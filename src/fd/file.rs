@@ -14,7 +14,6 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
@@ -82,7 +81,9 @@ const MOST_BUFFERS: usize = libc::UIO_MAXIOV as usize;
 #[derive(Debug)]
 struct Opened {
     nature: Nature,
-    nonblocking: AtomicBool,
+    nonblocking: bool,
+    /// Writes go to the end, wherever the position.
+    appends: bool,
     /// Whose turn it is to work at the file's position.
     position: Mutex<()>,
 }
@@ -104,23 +105,22 @@ impl<S: AsFd> File<S> {
     pub(crate) fn new(std: S) -> File<S> {
         // What cannot be looked at fails at its first operation.
         let nature = fstat(&std).map_or(Nature::Stream, |stat| Nature::of(&stat));
-        let nonblocking = nature != Nature::Storage
-            && fcntl(&std, FcntlArg::F_GETFL)
-                .is_ok_and(|flags| flags & OFlag::O_NONBLOCK.bits() != 0);
-        File::of(std, nature, nonblocking)
+        let flags = fcntl(&std, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
+        File::of(std, nature, flags)
     }
 
     /// Takes over an end of a pipe that is not in non-blocking mode.
     pub(crate) fn pipe(std: S) -> File<S> {
-        File::of(std, Nature::Stream, false)
+        File::of(std, Nature::Stream, OFlag::empty())
     }
 
-    fn of(std: S, nature: Nature, nonblocking: bool) -> File<S> {
+    fn of(std: S, nature: Nature, flags: OFlag) -> File<S> {
         File {
             id: new_identity(),
             opened: Arc::new(Opened {
                 nature,
-                nonblocking: AtomicBool::new(nonblocking),
+                nonblocking: nature != Nature::Storage && flags.contains(OFlag::O_NONBLOCK),
+                appends: flags.contains(OFlag::O_APPEND),
                 position: Mutex::new(()),
             }),
             std,
@@ -170,7 +170,7 @@ impl<S: AsFd> File<S> {
     }
 
     pub(super) fn limit(&self) -> Limit {
-        if self.opened.nonblocking.load(Ordering::Relaxed) {
+        if self.opened.nonblocking {
             Limit::Now
         } else {
             Limit::Forever
@@ -183,7 +183,8 @@ impl<S: AsFd> File<S> {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let _turn = self.turn();
         if self.is_performed(buffer.len())? {
-            return self.perform_read(buffer, CURRENT_POSITION);
+            let length = buffer.len();
+            return self.at_position(length, || self.perform_read(buffer, CURRENT_POSITION));
         }
         self.offload(Interest::Readable, |fd| unistd::read(fd, buffer))
     }
@@ -201,8 +202,9 @@ impl<S: AsFd> File<S> {
     pub(crate) fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let most = buffers.len().min(MOST_BUFFERS);
         let buffers = &mut buffers[..most];
+        let length = buffers.iter().map(|buffer| buffer.len()).sum();
         let _turn = self.turn();
-        if !self.is_performed(buffers.iter().map(|buffer| buffer.len()).sum())? {
+        if !self.is_performed(length)? {
             return self.offload(Interest::Readable, |fd| uio::readv(fd, buffers));
         }
         let operation = Operation::ReadVectored {
@@ -210,14 +212,15 @@ impl<S: AsFd> File<S> {
             into: buffers.into(),
             position: CURRENT_POSITION,
         };
-        count(hub::perform(operation, self.limit())?)
+        self.at_position(length, || count(hub::perform(operation, self.limit())?))
     }
 
     /// write(2).
     pub(crate) fn write(&self, buffer: &[u8]) -> io::Result<usize> {
         let _turn = self.turn();
         if self.is_performed(buffer.len())? {
-            return self.perform_write(buffer, CURRENT_POSITION);
+            let perform = || self.perform_write(buffer, CURRENT_POSITION);
+            return self.at_position(buffer.len(), perform);
         }
         self.offload(Interest::Writable, |fd| unistd::write(fd, buffer))
     }
@@ -234,8 +237,9 @@ impl<S: AsFd> File<S> {
     /// writev(2).
     pub(crate) fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
+        let length = buffers.iter().map(|buffer| buffer.len()).sum();
         let _turn = self.turn();
-        if !self.is_performed(buffers.iter().map(|buffer| buffer.len()).sum())? {
+        if !self.is_performed(length)? {
             return self.offload(Interest::Writable, |fd| uio::writev(fd, buffers));
         }
         let operation = Operation::WriteVectored {
@@ -243,7 +247,8 @@ impl<S: AsFd> File<S> {
             from: buffers.into(),
             position: CURRENT_POSITION,
         };
-        let mut written = count(hub::perform(operation, self.limit())?)?;
+        let perform = || count(hub::perform(operation, self.limit())?);
+        let mut written = self.at_position(length, perform)?;
         if written == 0 || !self.moves_all() {
             return Ok(written);
         }
@@ -268,6 +273,35 @@ impl<S: AsFd> File<S> {
             Performed::TimedOut => Ok(false),
             performed => count(performed).map(|_| true),
         }
+    }
+
+    /// Performs what moves `length` bytes at the current position, and sees to
+    /// the position.
+    ///
+    /// The ring does the rest of a short read or write in a second attempt. If
+    /// that one fails, it tells how much the first one moved, but leaves the
+    /// file's position where it was before (seen on Linux 6.18): the next write
+    /// to a disk that has become full would go to the same place again.
+    fn at_position(
+        &self,
+        length: usize,
+        perform: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.opened.nature != Nature::Storage {
+            return perform();
+        }
+        let start = unistd::lseek(&self.std, 0, Whence::SeekCur);
+        let moved = perform()?;
+        if let Ok(start) = start
+            && (1..length).contains(&moved)
+        {
+            if self.opened.appends {
+                unistd::lseek(&self.std, 0, Whence::SeekEnd)?;
+            } else {
+                unistd::lseek(&self.std, start + moved as i64, Whence::SeekSet)?;
+            }
+        }
+        Ok(moved)
     }
 
     /// The turn at the position, for files that have one.
