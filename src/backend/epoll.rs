@@ -164,8 +164,15 @@ impl List {
     }
 
     /// Tries the waiters in turn and hands over what is done; with
-    /// `all` each of them, else until one would block.
-    fn retry(&mut self, waiters: &mut Slab<Waiter>, all: bool, mut done: impl FnMut(Completion)) {
+    /// `all` each of them, else until one would block. `ended` says that nothing
+    /// more will come in.
+    fn retry(
+        &mut self,
+        waiters: &mut Slab<Waiter>,
+        all: bool,
+        ended: bool,
+        mut done: impl FnMut(Completion),
+    ) {
         let mut previous = None;
         let mut next = self.first;
         while let Some(index) = next {
@@ -174,7 +181,11 @@ impl List {
             next = waiter.next;
             // SAFETY: the submitter keeps a pending operation and what it
             // lends in place, and a listed waiter is pending.
-            let result = attempt(unsafe { waiter.operation.as_ref() });
+            let operation = unsafe { waiter.operation.as_ref() };
+            let mut result = attempt(operation);
+            if result == -libc::EAGAIN && ended && syscall::has_ended(operation) {
+                result = 0;
+            }
             if result != -libc::EAGAIN {
                 self.remove_after(waiters, previous);
                 done(completion(key, result));
@@ -201,6 +212,8 @@ fn completion(key: Key, result: i32) -> Completion {
 struct Registration {
     /// The identity that the kernel's registration carries; 0 before the first.
     id: u64,
+    /// An event has told that nothing more will come in.
+    has_ended: bool,
     readers: List,
     writers: List,
 }
@@ -281,7 +294,10 @@ impl Epoll {
     #[inline]
     pub(super) unsafe fn submit(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
         if !self.must_queue(operation) {
-            let result = attempt(operation);
+            let mut result = attempt(operation);
+            if result == -libc::EAGAIN && self.has_ended(operation) {
+                result = 0;
+            }
             if result != -libc::EAGAIN {
                 self.counters.direct += 1;
                 return Submitted::Done(result);
@@ -300,6 +316,20 @@ impl Epoll {
                 registration.id == descriptor.id
                     && !registration.list(operation.interest()).is_empty()
                     && syscall::is_announced(operation)
+            })
+    }
+
+    /// Whether an operation that would block is a receive from a socket at its
+    /// end; see [`syscall::has_ended`].
+    #[inline]
+    fn has_ended(&self, operation: &Operation<'_>) -> bool {
+        let descriptor = operation.descriptor();
+        self.registrations
+            .get(descriptor.fd as usize)
+            .is_some_and(|registration| {
+                registration.id == descriptor.id
+                    && registration.has_ended
+                    && syscall::has_ended(operation)
             })
     }
 
@@ -364,6 +394,7 @@ impl Epoll {
         }
         let registration = &mut self.registrations[index];
         registration.id = id;
+        registration.has_ended = false;
         if is_new_file {
             let strays = [&mut registration.readers, &mut registration.writers];
             for list in strays.map(std::mem::take) {
@@ -462,15 +493,19 @@ impl Epoll {
             self.counters.completed += 1;
             collect(completion);
         };
+        if events & libc::EPOLLRDHUP != 0 {
+            registration.has_ended = true;
+        }
         if events & READER_EVENTS != 0 {
+            let ended = registration.has_ended;
             registration
                 .readers
-                .retry(&mut self.waiters, false, &mut done);
+                .retry(&mut self.waiters, false, ended, &mut done);
         }
         if events & WRITER_EVENTS != 0 {
             registration
                 .writers
-                .retry(&mut self.waiters, false, &mut done);
+                .retry(&mut self.waiters, false, false, &mut done);
         }
         if id == Descriptor::FOREIGN {
             self.forget_if_foreign(fd);
@@ -486,7 +521,7 @@ impl Epoll {
         }
         self.next_retry = now + RETRY_INTERVAL;
         self.unannounced
-            .retry(&mut self.waiters, true, |completion| {
+            .retry(&mut self.waiters, true, false, |completion| {
                 self.counters.completed += 1;
                 collect(completion);
             });

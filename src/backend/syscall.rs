@@ -65,6 +65,9 @@ pub(crate) fn perform_blocking(
         if result != -libc::EAGAIN {
             return Some(result);
         }
+        if has_ended(operation) {
+            return Some(0);
+        }
         let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if remaining == Some(Duration::ZERO) {
             return None;
@@ -101,6 +104,36 @@ pub(super) fn is_announced(operation: &Operation<'_>) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether an operation that would block is a receive from a socket that was
+/// shut down for reading.
+///
+/// A receive that blocks ends with 0 then, and so does this one. recvmsg(2)
+/// without blocking is told EAGAIN of a datagram socket for ever, and no event
+/// comes after the first.
+#[cold]
+pub(super) fn has_ended(operation: &Operation<'_>) -> bool {
+    let (Operation::Recv { socket, .. } | Operation::RecvMessage { socket, .. }) = operation else {
+        return false;
+    };
+    let mut entry = libc::pollfd {
+        fd: socket.fd,
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one entry, on this frame.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    let has_ended = ready > 0 && entry.revents & libc::POLLRDHUP != 0;
+    if let (true, Operation::RecvMessage { message, .. }) = (has_ended, operation) {
+        // SAFETY: `message` borrows the header for writing.
+        let header = unsafe { &mut *message.pointer() };
+        // As recvmsg(2) leaves it: nothing came, from nobody.
+        header.msg_namelen = 0;
+        header.msg_controllen = 0;
+        header.msg_flags = 0;
+    }
+    has_ended
 }
 
 /// Whether an address is a Unix socket's: the family stands first.
