@@ -1,7 +1,7 @@
 //! Calls that block an OS thread, made on one of the offload pool while the
 //! caller parks.
 //!
-//! There are two kinds. [`offload`] is for what owns all it touches: who is
+//! There are two kinds. [`offload()`] is for what owns all it touches: who is
 //! interrupted leaves it to itself. [`borrowed`] is for what borrows from the
 //! caller's frames, a landlord wait: the caller stays until it is over.
 //!
@@ -101,7 +101,7 @@ pub(crate) fn offload<T: Send + 'static>(
     outcome.or_else(|payload| resume_unwind(payload))
 }
 
-/// As [`offload`], for a job that borrows: **a landlord wait**. Once the job is
+/// As [`offload()`], for a job that borrows: **a landlord wait**. Once the job is
 /// handed over nothing ends the wait but its end; an interrupt stays pending.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use greenring::{Cancelled, io, net, pool, process, runtime, sync, thread};
+use greenring::{Cancelled, fs, io, net, pool, process, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
 /// where its bound holds.
@@ -73,6 +73,11 @@ fn all_is_as_in_std() {
         process::ChildStdin = std::process::ChildStdin,
         process::ChildStdout = std::process::ChildStdout,
         process::ChildStderr = std::process::ChildStderr,
+        fs::File = std::fs::File,
+        fs::OpenOptions = std::fs::OpenOptions,
+        fs::ReadDir = std::fs::ReadDir,
+        fs::DirEntry = std::fs::DirEntry,
+        fs::DirBuilder = std::fs::DirBuilder,
         thread::Thread = std::thread::Thread,
         thread::ThreadId = std::thread::ThreadId,
         thread::Builder = std::thread::Builder,

@@ -18,7 +18,7 @@
 //!
 //! - `is_terminal` is a method of the standard streams, not of
 //!   [`std::io::IsTerminal`], which is closed to other types.
-//! - [`copy`] parks, and has the kernel move the bytes between greenring's types.
+//! - [`copy()`] parks, and has the kernel move the bytes between greenring's types.
 
 mod copy;
 mod pipe;
