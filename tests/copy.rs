@@ -193,6 +193,21 @@ both_backends! {
         assert_same(&collects.join().unwrap(), &content);
     }
 
+    fn over_unix_sockets() {
+        use greenring::os::unix::net::UnixStream;
+        let content = bytes(LARGE);
+        let directory = Directory::new();
+        let mut file = directory.file("from", &content);
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let sends = thread::spawn(move || io::copy(&mut file, &mut here).unwrap());
+        let (mut onward, last) = UnixStream::pair().unwrap();
+        let collects = collected(last);
+        let forwards = thread::spawn(move || io::copy(&mut there, &mut onward).unwrap());
+        assert_eq!(sends.join().unwrap(), LARGE as u64);
+        assert_eq!(forwards.join().unwrap(), LARGE as u64);
+        assert_same(&collects.join().unwrap(), &content);
+    }
+
     fn references_and_parts_are_copied_too() {
         let directory = Directory::new();
         let content = bytes(LARGE);

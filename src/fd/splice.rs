@@ -36,6 +36,10 @@ use crate::sync::{Mutex, MutexGuard};
 /// for, pipe(7).
 const PIPE_BYTES: usize = 1 << 20;
 
+/// Bytes of one step on the hub's OS thread, which keeps it from everybody else:
+/// some 50 us.
+const STEP_BYTES: usize = 256 << 10;
+
 /// Bytes of one step from file to file: some milliseconds, after which an
 /// interrupt is looked for.
 const RANGE_BYTES: usize = 16 << 20;
@@ -309,17 +313,17 @@ fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 /// One splice(2) of at most `length` bytes.
 fn step(from: &Side<'_>, to: &Side<'_>, length: usize) -> io::Result<Step> {
     cancel::check();
-    let call = || {
+    let call = |length| {
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
-        splice(from.fd, None, to.fd, None, length, flags)
+        retried(|| splice(from.fd, None, to.fd, None, length, flags))
     };
     if from.kind == Kind::Storage || to.kind == Kind::Storage {
         let _turns = turns(from, to);
-        return Step::of(blocking::borrowed(Lane::Files, || retried(call))?);
+        return Step::of(blocking::borrowed(Lane::Files, || call(length))?);
     }
     let result = {
         let _modes = [NonBlocking::begin(from)?, NonBlocking::begin(to)?];
-        retried(call)
+        call(length.min(STEP_BYTES))
     };
     // It may go on for long without ever having to wait. An interrupt is for
     // the next step: what this one has moved counts.

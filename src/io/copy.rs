@@ -17,6 +17,7 @@ use super::{PipeReader, PipeWriter};
 use crate::fd::splice::{self, End, Moved};
 use crate::fs::File;
 use crate::net::TcpStream;
+use crate::net::unix::UnixStream;
 use crate::process::{ChildStderr, ChildStdin, ChildStdout};
 
 /// Copies from `reader` to `writer` until the reader ends, and gives the number
@@ -149,7 +150,14 @@ fn source<R: ?Sized>(reader: &R) -> Option<(&dyn End, u64)> {
             }
         )*};
     }
-    look!(File, TcpStream, PipeReader, ChildStdout, ChildStderr);
+    look!(
+        File,
+        TcpStream,
+        UnixStream,
+        PipeReader,
+        ChildStdout,
+        ChildStderr
+    );
     None
 }
 
@@ -167,7 +175,7 @@ fn target<W: ?Sized>(writer: &W) -> Option<&dyn End> {
             }
         )*};
     }
-    look!(File, TcpStream, PipeWriter, ChildStdin);
+    look!(File, TcpStream, UnixStream, PipeWriter, ChildStdin);
     None
 }
 
@@ -185,5 +193,12 @@ fn note_taken<R: ?Sized>(reader: &mut R, taken: u64) {
             }
         )*};
     }
-    look!(File, TcpStream, PipeReader, ChildStdout, ChildStderr);
+    look!(
+        File,
+        TcpStream,
+        UnixStream,
+        PipeReader,
+        ChildStdout,
+        ChildStderr
+    );
 }

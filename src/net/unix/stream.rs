@@ -44,7 +44,7 @@ type Std = std::os::unix::net::UnixStream;
 /// assert_eq!(&received, b"ping");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct UnixStream(pub(super) Socket<Std>);
+pub struct UnixStream(pub(crate) Socket<Std>);
 
 impl UnixStream {
     /// Connects to the listener at a path.
