@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{ErrorKind, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -22,10 +22,14 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Directory {
+        Directory::below(&std::env::temp_dir())
+    }
+
+    fn below(parent: &Path) -> Directory {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("greenring-copy-{}-{n}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
     }
@@ -305,6 +309,43 @@ both_backends! {
         assert_eq!(io::copy(&mut sent(bytes(100_000)), &mut null).unwrap(), 100_000);
     }
 
+    fn between_file_systems() {
+        let here = Directory::new();
+        let there = Directory::below(Path::new("/dev/shm"));
+        let content = bytes(LARGE);
+        let mut from = here.file("from", &content);
+        let mut to = there.file("to", b"");
+        from.seek(SeekFrom::Start(5)).unwrap();
+        assert_eq!(io::copy(&mut from, &mut to).unwrap(), LARGE as u64 - 5);
+        assert_same(&there.content("to"), &content[5..]);
+        let mut back = here.file("back", b"");
+        to.rewind().unwrap();
+        assert_eq!(io::copy(&mut to.take(100_000), &mut back).unwrap(), 100_000);
+        assert_same(&here.content("back"), &content[5..100_005]);
+    }
+
+    fn what_is_not_in_memory_is_waited_for() {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        let directory = Directory::new();
+        let content = bytes(LARGE);
+        let mut file = directory.file("from", &content);
+        let mut to = directory.file("to", b"");
+        for round in 0..2 {
+            file.sync_all().unwrap();
+            posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+            file.rewind().unwrap();
+            if round == 0 {
+                let (mut stream, collects) = received();
+                assert_eq!(io::copy(&mut file, &mut stream).unwrap(), LARGE as u64);
+                drop(stream);
+                assert_same(&collects.join().unwrap(), &content);
+            } else {
+                assert_eq!(io::copy(&mut file, &mut to).unwrap(), LARGE as u64);
+                assert_same(&directory.content("to"), &content);
+            }
+        }
+    }
+
     fn a_target_that_fails_says_how() {
         let directory = Directory::new();
         let mut file = directory.file("from", &bytes(100_000));
@@ -323,6 +364,9 @@ both_backends! {
         let mut unwritable = File::open(directory.0.join("from")).unwrap();
         let error = io::copy(&mut sent(bytes(10)), &mut unwritable).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = io::copy(&mut sent(bytes(10)), &mut full).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
         let mut folder = File::open(&directory.0).unwrap();
         let error = io::copy(&mut folder, &mut writer).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::IsADirectory);

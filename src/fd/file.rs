@@ -162,7 +162,7 @@ impl<S: AsFd> File<S> {
         (self.opened.nature == Nature::Storage).then_some(&self.opened.position)
     }
 
-    fn descriptor(&self) -> Descriptor {
+    pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor {
             fd: self.std.as_fd().as_raw_fd(),
             id: self.id,

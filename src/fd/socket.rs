@@ -118,7 +118,7 @@ impl<S: AsFd> Socket<S> {
         (self.std, is_last)
     }
 
-    fn descriptor(&self) -> Descriptor {
+    pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor {
             fd: self.std.as_fd().as_raw_fd(),
             id: self.id,

@@ -26,7 +26,8 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, copy_file_range, fcntl, splice};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Whence, lseek};
 
-use super::{Direction, File, Interest, Limit, Socket, wait_for};
+use super::{Direction, File, Interest, Limit, Socket, count};
+use crate::backend::{Descriptor, Operation};
 use crate::blocking::{self, Lane};
 use crate::cancel;
 use crate::hub;
@@ -52,6 +53,8 @@ const MOST_FRUITLESS: u32 = 8;
 pub(crate) trait End {
     fn fd(&self) -> BorrowedFd<'_>;
 
+    fn descriptor(&self) -> Descriptor;
+
     /// How long it may be waited for.
     fn limit(&self, interest: Interest) -> Limit;
 
@@ -65,6 +68,10 @@ pub(crate) trait End {
 impl<S: AsFd> End for Socket<S> {
     fn fd(&self) -> BorrowedFd<'_> {
         self.std().as_fd()
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Socket::descriptor(self)
     }
 
     fn limit(&self, interest: Interest) -> Limit {
@@ -89,6 +96,10 @@ impl<S: AsFd> End for Socket<S> {
 impl<S: AsFd> End for File<S> {
     fn fd(&self) -> BorrowedFd<'_> {
         self.std().as_fd()
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        File::descriptor(self)
     }
 
     fn limit(&self, _: Interest) -> Limit {
@@ -131,7 +142,9 @@ pub(crate) fn copy(from: &dyn End, to: &dyn End, most: u64, moved: &mut Moved) -
     }
     match (source.kind, target.kind) {
         (Kind::Other, _) | (_, Kind::Other) => Ok(false),
-        (Kind::Storage, Kind::Storage) => by_ranges(&source, &target, most, moved),
+        // Not all file systems know ranges, least of all of each other.
+        (Kind::Storage, Kind::Storage) => Ok(by_ranges(&source, &target, most, moved)?
+            || through_a_pipe(&source, &target, to, most, moved)?),
         (Kind::Pipe, _) | (_, Kind::Pipe) => directly(&source, &target, most, moved),
         _ => through_a_pipe(&source, &target, to, most, moved),
     }
@@ -155,8 +168,8 @@ enum Kind {
 struct Side<'a> {
     fd: BorrowedFd<'a>,
     kind: Kind,
-    interest: Interest,
-    limit: Limit,
+    /// What is waited for; nothing where it is always ready.
+    poll: Option<(Descriptor, Interest, Limit)>,
     turns: Option<&'a Mutex<()>>,
 }
 
@@ -177,38 +190,45 @@ impl<'a> Side<'a> {
         Side {
             fd,
             kind: if appends { Kind::Other } else { kind },
-            interest,
-            limit: end.limit(interest),
+            poll: (kind != Kind::Storage)
+                .then(|| (end.descriptor(), interest, end.limit(interest))),
             turns: end.turns(),
         }
     }
 
-    /// An end of a pipe of ours, which nobody else knows.
-    fn own(fd: BorrowedFd<'a>, interest: Interest) -> Side<'a> {
+    /// An end of a pipe of ours, which is used when it is ready only.
+    fn own(fd: BorrowedFd<'a>) -> Side<'a> {
         Side {
             fd,
             kind: Kind::Pipe,
-            interest,
-            limit: Limit::Forever,
+            poll: None,
             turns: None,
         }
     }
 
-    /// Files in storage always are.
     fn is_ready(&self) -> io::Result<bool> {
-        match self.kind {
-            Kind::Storage => Ok(true),
-            _ => wait_for(self.fd, self.interest, Limit::Now),
+        let Some((file, interest, _)) = self.poll else {
+            return Ok(true);
+        };
+        match count(hub::perform(
+            Operation::Poll { file, interest },
+            Limit::Now,
+        )?) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            events => events.map(|_| true),
         }
     }
 
-    /// Waits until it is ready, or for as long as its limit is.
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if its limit ran out first.
     fn wait(&self) -> io::Result<()> {
-        if wait_for(self.fd, self.interest, self.limit)? {
-            Ok(())
-        } else {
-            Err(Errno::EAGAIN.into())
-        }
+        let Some((file, interest, limit)) = self.poll else {
+            return Ok(());
+        };
+        count(hub::perform(Operation::Poll { file, interest }, limit)?).map(drop)
     }
 }
 
@@ -461,7 +481,7 @@ fn through_a_pipe(
         moved,
     };
     while passage.moved.given < most {
-        let inlet = Side::own(passage.writer.as_fd(), Interest::Writable);
+        let inlet = Side::own(passage.writer.as_fd());
         let length = at_most(most - passage.moved.given, capacity);
         match step_when_ready(from, &inlet, length)? {
             Step::Moved(bytes) => {
@@ -473,7 +493,7 @@ fn through_a_pipe(
         }
         let is_full = passage.filled == capacity;
         while passage.filled > 0 {
-            let outlet = Side::own(passage.reader.as_fd(), Interest::Readable);
+            let outlet = Side::own(passage.reader.as_fd());
             match step_when_ready(&outlet, to, passage.filled)? {
                 Step::Moved(bytes) => {
                     passage.filled -= bytes;
