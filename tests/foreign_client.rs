@@ -180,6 +180,11 @@ struct Waits {
     writes: usize,
 }
 
+fn socket_of(connection: &Connection) -> BorrowedFd<'_> {
+    // SAFETY: the library closes its socket in calls only that may change it.
+    unsafe { BorrowedFd::borrow_raw(connection.socket()) }
+}
+
 /// Has the connection do what it was told to, and waits for it. `Ok(false)` if
 /// a wait took longer than `limit`, after which it can be driven on.
 fn drive(
@@ -189,8 +194,7 @@ fn drive(
     waits: &mut Waits,
 ) -> io::Result<bool> {
     loop {
-        // SAFETY: the library closes its socket in its calls only.
-        let socket = unsafe { BorrowedFd::borrow_raw(connection.socket()) };
+        let socket = socket_of(connection);
         let ready = match want {
             Want::Nothing => return Ok(true),
             Want::Read => {
@@ -374,7 +378,9 @@ both_backends_alone! {
         // Waits for a greeting that does not come.
         let connect = move |limit| {
             let mut connection = Connection::start(&[address]).unwrap();
-            drive(&mut connection, Want::Write, limit, &mut Waits::default()).unwrap()
+            wait_writable(socket_of(&connection), None).unwrap();
+            let want = connection.poll().unwrap();
+            drive(&mut connection, want, limit, &mut Waits::default()).unwrap()
         };
         let open = || {
             let ours = connect(Some(Duration::ZERO));

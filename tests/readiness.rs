@@ -308,7 +308,7 @@ both_backends! {
             let number = here.into_raw_fd();
             let limit = Some(Duration::from_millis(10));
             let waits = thread::spawn(move || wait_readable(by_number(number), limit).unwrap());
-            wait_for_parked(1);
+            wait_until(|| runtime::stats().in_flight == 1 || waits.is_finished());
             nix::unistd::close(number).unwrap();
             let (successor, mut writer) = UnixStream::pair().unwrap();
             if successor.as_raw_fd() != number {
