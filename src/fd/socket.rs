@@ -21,9 +21,10 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::{Direction, count, new_identity};
+use super::{Direction, Interest, count, new_identity};
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
-use crate::hub::{self, Limit, Performed};
+use crate::cancel;
+use crate::hub::{self, Limit, Performed, Wait, Why};
 
 /// An owned descriptor in the shape of std's type `S`.
 #[derive(Debug)]
@@ -231,6 +232,54 @@ impl<S: AsFd> Socket<S> {
             flags: libc::MSG_NOSIGNAL,
         };
         count(hub::perform(operation, limit)?)
+    }
+
+    /// sendmsg(2) of a datagram over a Unix socket, without SIGPIPE. `is_named`:
+    /// the message says whom it goes to.
+    ///
+    /// It is tried here and never left to the ring: where the receiver's queue is
+    /// full, Linux has taken the bytes off the message before it says so, and the
+    /// ring, which tries again with the same message, sends an empty datagram.
+    pub(crate) fn send_unix_datagram(
+        &self,
+        message: &mut Message<'_>,
+        is_named: bool,
+    ) -> io::Result<usize> {
+        /// Pauses between two tries where no readiness tells of room.
+        const PAUSE: Duration = Duration::from_millis(1);
+        self.tell_deferred()?;
+        let limit = self.limit(Direction::Write);
+        let deadline = match limit {
+            // One that the clock cannot express is never reached.
+            Limit::Timeout(timeout) => Instant::now().checked_add(timeout),
+            Limit::Forever | Limit::Now => None,
+        };
+        loop {
+            let error = match self.send_message_once(message, Limit::Now) {
+                Ok(sent) => return Ok(sent),
+                Err(error) => error,
+            };
+            let now = Instant::now();
+            let has_passed = deadline.is_some_and(|deadline| deadline <= now);
+            if error.raw_os_error() != Some(libc::EAGAIN) || limit == Limit::Now || has_passed {
+                return Err(error);
+            }
+            if is_named {
+                let next = now + PAUSE;
+                let next = deadline.map_or(next, |deadline| deadline.min(next));
+                // Nobody has an unparker for this wait.
+                cancel::park(Wait::begin(), Why::Sleep, 0, Some(next));
+            } else {
+                let room = Operation::Poll {
+                    file: self.descriptor(),
+                    interest: Interest::Writable,
+                };
+                let limit = deadline.map_or(Limit::Forever, |deadline| {
+                    Limit::Timeout(deadline.saturating_duration_since(now))
+                });
+                count(hub::perform(room, limit)?)?;
+            }
+        }
     }
 
     /// send(2) of the whole buffer, without SIGPIPE.

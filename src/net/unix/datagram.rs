@@ -285,7 +285,8 @@ impl UnixDatagram {
 
     /// Sends a datagram to a path, and waits while the receiver's queue is full.
     ///
-    /// sendmsg(2).
+    /// No event tells of room in the queue of a socket that this one is not
+    /// connected to: it is tried again every millisecond. sendmsg(2).
     ///
     /// # Errors
     ///
@@ -324,8 +325,8 @@ impl UnixDatagram {
     pub fn send_to_addr(&self, buf: &[u8], socket_addr: &SocketAddr) -> io::Result<usize> {
         let receiver = address::encode(socket_addr);
         let buffers = [IoSlice::new(buf)];
-        self.0
-            .send_message(&mut Message::new(&buffers[..]).to(&receiver))
+        let mut message = Message::new(&buffers[..]).to(&receiver);
+        self.0.send_unix_datagram(&mut message, true)
     }
 
     /// Sends a datagram to where the socket is connected, and waits while the
@@ -339,9 +340,10 @@ impl UnixDatagram {
     /// # Examples
     ///
     /// See [`pair`](UnixDatagram::pair).
-    #[inline]
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf)
+        let buffers = [IoSlice::new(buf)];
+        let mut message = Message::new(&buffers[..]);
+        self.0.send_unix_datagram(&mut message, false)
     }
 
     /// Sends a datagram that passes descriptors to where the socket is
@@ -369,7 +371,9 @@ impl UnixDatagram {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn send_fds(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-        rights::send(&self.0, bytes, fds)
+        rights::send(bytes, fds, |message| {
+            self.0.send_unix_datagram(message, false)
+        })
     }
 
     /// Waits for a datagram and takes it and the descriptors that it passes, at

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::backend::{self, Message};
 use crate::fd::Socket;
 
-/// sendmsg(2) of bytes together with descriptors.
-pub(super) fn send<S: AsFd>(
-    socket: &Socket<S>,
+/// A message of bytes together with descriptors, which `send` sends.
+pub(super) fn send(
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
+    send: impl FnOnce(&mut Message<'_>) -> io::Result<usize>,
 ) -> io::Result<usize> {
     if fds.len() > backend::MOST_PASSED {
         return Err(io::Error::new(
@@ -21,7 +21,7 @@ pub(super) fn send<S: AsFd>(
     let mut control = backend::passing(fds);
     let buffers = [IoSlice::new(bytes)];
     let message = Message::new(&buffers[..]);
-    socket.send_message(&mut message.control(&mut control))
+    send(&mut message.control(&mut control))
 }
 
 /// recvmsg(2) of bytes together with descriptors, at most `most` of them.

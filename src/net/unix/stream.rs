@@ -409,7 +409,7 @@ impl UnixStream {
                 "descriptors need a byte to go with",
             ));
         }
-        rights::send(&self.0, bytes, fds)
+        rights::send(bytes, fds, |message| self.0.send_message(message))
     }
 
     /// Reads bytes and takes the descriptors that were passed with them, at most
