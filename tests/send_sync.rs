@@ -7,6 +7,7 @@ use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use greenring::os::unix::net as unix;
 use greenring::{Cancelled, fs, io, net, pool, process, runtime, sync, thread};
 
 /// Whether a type implements a trait: the inherent constant hides the trait's
@@ -66,6 +67,11 @@ fn all_is_as_in_std() {
         io::StderrLock<'static> = std::io::StderrLock<'static>,
         net::TcpStream = std::net::TcpStream,
         net::TcpListener = std::net::TcpListener,
+        unix::UnixStream = std::os::unix::net::UnixStream,
+        unix::UnixListener = std::os::unix::net::UnixListener,
+        unix::UnixDatagram = std::os::unix::net::UnixDatagram,
+        unix::Incoming<'static> = std::os::unix::net::Incoming<'static>,
+        unix::SocketAddr = std::os::unix::net::SocketAddr,
         net::UdpSocket = std::net::UdpSocket,
         net::Incoming<'static> = std::net::Incoming<'static>,
         process::Command = std::process::Command,
