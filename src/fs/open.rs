@@ -182,8 +182,6 @@ impl OpenOptions {
         }
     }
 
-    /// What [`os::unix::fs::OpenOptionsExt`](crate::os::unix::fs::OpenOptionsExt)
-    /// sets.
     /// The flags of open(2), if it only has to find a file: then the ring does it
     /// without another OS thread, if the name is in the kernel's memory.
     fn flags_for_the_ring(&self) -> Option<i32> {
@@ -200,6 +198,8 @@ impl OpenOptions {
         }
     }
 
+    /// What [`os::unix::fs::OpenOptionsExt`](crate::os::unix::fs::OpenOptionsExt)
+    /// sets.
     pub(crate) fn set_mode(&mut self, mode: u32) {
         self.std.mode(mode);
     }
