@@ -7,8 +7,10 @@ use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use greenring::io::{self, BufRead, Read, Write};
+use greenring::net::wait_writable;
 use greenring::runtime::{Backend, Builder};
 use greenring::thread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -452,5 +454,177 @@ fn what_is_printed_may_print_and_lines_stay_whole() {
             lines,
             ["aaa", "an OS thread", "bbb", "ccc", "the holder again"]
         );
+    }
+}
+
+#[test]
+fn whoever_exits_does_not_wait_for_those_who_print() {
+    let is_child = in_child(|| {
+        say("begun");
+        greenring::println!();
+        thread::spawn(|| greenring::println!("{}", "x".repeat(1_000_000)));
+        thread::yield_now();
+        // The sibling has the lock and waits for room that nobody makes.
+        thread::spawn(|| std::process::exit(0)).join().unwrap();
+    });
+    if is_child {
+        return;
+    }
+    for backend in backends() {
+        let test = "whoever_exits_does_not_wait_for_those_who_print";
+        let mut run = Run::start(test, backend, Stdio::null(), Stdio::piped());
+        assert!(run.child.wait().unwrap().success());
+        assert_eq!(run.said(), "begun");
+    }
+}
+
+#[test]
+fn a_green_thread_that_exits_flushes_its_own_half_line() {
+    let is_child = in_child(|| {
+        let exits = thread::spawn(|| {
+            let mut lock = io::stdout().lock();
+            write!(lock, "{MARK}half a line{MARK}").unwrap();
+            // It holds the lock.
+            std::process::exit(0);
+        });
+        let _ = exits.join();
+    });
+    if is_child {
+        return;
+    }
+    for backend in backends() {
+        let test = "a_green_thread_that_exits_flushes_its_own_half_line";
+        let said = Run::start(test, backend, Stdio::null(), Stdio::piped()).said();
+        assert_eq!(said, "half a line");
+    }
+}
+
+/// Prints when its OS thread ends.
+struct LastWord;
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        greenring::println!("last word{MARK}");
+    }
+}
+
+#[test]
+fn the_last_words_do_not_wait_for_who_will_never_run() {
+    std::thread_local! {
+        static LAST: LastWord = const { LastWord };
+    }
+    if common::is_child("stdio") {
+        // Used before the hub is, so it is destroyed after it.
+        LAST.with(|_| ());
+    }
+    let is_child = in_child(|| {
+        thread::spawn(|| {
+            let lock = io::stdout().lock();
+            greenring::print!("{MARK}held, ");
+            thread::park();
+            drop(lock);
+        });
+        thread::yield_now();
+        std::process::exit(0);
+    });
+    if is_child {
+        return;
+    }
+    for backend in backends() {
+        let test = "the_last_words_do_not_wait_for_who_will_never_run";
+        let said = Run::start(test, backend, Stdio::null(), Stdio::piped()).said();
+        assert_eq!(said, "held, last word");
+    }
+}
+
+#[test]
+fn a_cancelled_printer_leaves_the_lock_and_what_it_printed() {
+    let is_child = in_child(|| {
+        let prints = thread::spawn(|| {
+            for n in 0.. {
+                greenring::println!("{MARK}{n}");
+            }
+        });
+        // Until the pipe is full, and the printer waits for room.
+        while wait_writable(io::stdout(), Some(Duration::ZERO)).unwrap() {
+            thread::yield_now();
+        }
+        let waits = thread::spawn(|| greenring::println!("never"));
+        thread::yield_now();
+        waits.cancel();
+        assert!(waits.join().is_err());
+        prints.cancel();
+        assert!(prints.join().is_err());
+        // The parent reads after this.
+        greenring::eprintln!("cancelled");
+        greenring::println!("{MARK}after{MARK}");
+    });
+    if is_child {
+        return;
+    }
+    for backend in backends() {
+        let test = "a_cancelled_printer_leaves_the_lock_and_what_it_printed";
+        let mut run = Run::start(test, backend, Stdio::null(), Stdio::piped());
+        let mut line = String::new();
+        let mut stderr = std::io::BufReader::new(run.child.stderr.take().unwrap());
+        while !line.ends_with("cancelled\n") {
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{line}");
+        }
+        run.child.stderr = Some(stderr.into_inner());
+        let said = run.said();
+        let (numbers, after) = said.rsplit_once(MARK).unwrap();
+        assert_eq!(after, "after");
+        // Every number came once and whole, but for the last: it may be cut.
+        for (n, number) in numbers.split(MARK).enumerate() {
+            assert_eq!(number, format!("{n}\n"));
+        }
+    }
+}
+
+#[test]
+fn hubs_and_os_threads_share_the_streams() {
+    let is_child = in_child(|| {
+        let backend = greenring::runtime::backend();
+        let reader = || {
+            let mut lines = Vec::new();
+            let mut line = String::new();
+            while io::stdin().read_line(&mut line).unwrap() > 0 {
+                lines.push(std::mem::take(&mut line));
+                thread::yield_now();
+            }
+            lines
+        };
+        let elsewhere = std::thread::spawn(move || {
+            let here = Builder::new().backend(backend);
+            here.run(|| {
+                let siblings: Vec<_> = (0..3).map(|_| thread::spawn(reader)).collect();
+                siblings
+                    .into_iter()
+                    .flat_map(|sibling| sibling.join().unwrap())
+                    .collect::<Vec<_>>()
+            })
+            .unwrap()
+        });
+        let plain = std::thread::spawn(reader);
+        let mut lines = thread::spawn(reader).join().unwrap();
+        lines.append(&mut elsewhere.join().unwrap());
+        lines.append(&mut plain.join().unwrap());
+        lines.sort_unstable();
+        say(lines.concat());
+    });
+    if is_child {
+        return;
+    }
+    let text: String = (0..3000).map(|n| format!("{n:04}\n")).collect();
+    for backend in backends() {
+        let test = "hubs_and_os_threads_share_the_streams";
+        let mut run = Run::start(test, backend, Stdio::piped(), Stdio::piped());
+        run.child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        assert_eq!(run.said(), text);
     }
 }

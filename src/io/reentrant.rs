@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, TryLockError};
 
 use crate::hub;
@@ -21,6 +21,8 @@ pub(super) struct Reentrant<T: 'static> {
     mutex: Mutex<T>,
     /// The id of the holder; 0 if there is none.
     owner: AtomicU64,
+    /// The holder's OS thread, see [`here`]; 0 if there is none.
+    os_thread: AtomicUsize,
     /// Guards that exist. The holder's OS thread alone touches it, and `held`.
     depth: Cell<usize>,
     held: RefCell<Option<MutexGuard<'static, T>>>,
@@ -30,10 +32,19 @@ pub(super) struct Reentrant<T: 'static> {
 unsafe impl<T: Send> Send for Reentrant<T> {}
 // SAFETY: the value goes from one OS thread to another only with the mutex.
 // `depth` and `held` are touched by the OS thread of the mutex's holder only: by
-// `begin` when it has just locked, by `again` when the owner's id is the caller's
-// own, and by guards, which do not leave their OS thread. The mutex orders one
+// `begin` when it has just locked, by `again` and `at_exit` when the owner's id or
+// OS thread is the caller's own (which it has written itself, or an OS thread that
+// has ended at the same address), and by guards, which do not leave their OS thread. The mutex orders one
 // holder's accesses before the next one's: `held` is empty before it is released.
 unsafe impl<T: Send> Sync for Reentrant<T> {}
+
+/// What no other living OS thread has: the address of its own copy.
+fn here() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
 
 /// One of perhaps several holds of a [`Reentrant`], all of one OS thread's.
 pub(super) struct Hold<T: 'static> {
@@ -46,6 +57,7 @@ impl<T> Reentrant<T> {
         Reentrant {
             mutex: Mutex::new(value),
             owner: AtomicU64::new(0),
+            os_thread: AtomicUsize::new(0),
             depth: Cell::new(0),
             held: RefCell::new(None),
         }
@@ -60,18 +72,34 @@ impl<T> Reentrant<T> {
         }
     }
 
-    /// Locks if nobody else holds the lock.
-    pub(super) fn try_lock(&'static self) -> Option<Hold<T>> {
-        self.again().or_else(|| match self.mutex.try_lock() {
-            Ok(guard) => Some(self.begin(guard)),
-            Err(TryLockError::Poisoned(error)) => Some(self.begin(error.into_inner())),
-            Err(TryLockError::WouldBlock) => None,
-        })
+    /// Gives `work` the value for the last time, when the process ends; unless
+    /// another OS thread holds the lock, or somebody is in the middle of working
+    /// with the value.
+    ///
+    /// Of the caller's OS thread nobody else will ever run again, whoever holds
+    /// the lock there. By now the hub is gone, so nobody is known by an id.
+    pub(super) fn at_exit(&'static self, work: impl FnOnce(&mut T)) {
+        if self.os_thread.load(Ordering::Relaxed) == here() {
+            if let Ok(mut held) = self.held.try_borrow_mut()
+                && let Some(value) = held.as_mut()
+            {
+                work(value);
+            }
+            return;
+        }
+        match self.mutex.try_lock() {
+            Ok(mut value) => work(&mut value),
+            Err(TryLockError::Poisoned(error)) => work(&mut error.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
     }
 
-    /// Another hold, if the caller has one.
+    /// Another hold, if the caller has one, or a green thread of this OS thread
+    /// that will never run again because the hub has ended.
     fn again(&'static self) -> Option<Hold<T>> {
-        (self.owner.load(Ordering::Relaxed) == hub::current_id()).then(|| {
+        let is_own = self.owner.load(Ordering::Relaxed) == hub::current_id();
+        let is_left = || self.os_thread.load(Ordering::Relaxed) == here() && !hub::has_hub();
+        (is_own || is_left()).then(|| {
             self.depth.set(self.depth.get() + 1);
             self.hold()
         })
@@ -80,6 +108,7 @@ impl<T> Reentrant<T> {
     /// The first hold.
     fn begin(&'static self, guard: MutexGuard<'static, T>) -> Hold<T> {
         self.owner.store(hub::current_id(), Ordering::Relaxed);
+        self.os_thread.store(here(), Ordering::Relaxed);
         self.depth.set(1);
         *self.held.borrow_mut() = Some(guard);
         self.hold()
@@ -112,6 +141,7 @@ impl<T> Drop for Hold<T> {
         self.lock.depth.set(depth);
         if depth == 0 {
             self.lock.owner.store(0, Ordering::Relaxed);
+            self.lock.os_thread.store(0, Ordering::Relaxed);
             let guard = self.lock.held.take();
             // The next holder may come as soon as this is dropped.
             drop(guard);

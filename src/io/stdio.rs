@@ -272,13 +272,13 @@ static STDOUT: OnceLock<Reentrant<LineWriter<Output>>> = OnceLock::new();
 static STDERR: Reentrant<Output> = Reentrant::new(Output(Standard::Error));
 
 /// Writes what standard output's buffer still has when the process ends, and
-/// lets nothing stay in it from then on; unless somebody holds the lock, as in
-/// std.
+/// lets nothing stay in it from then on; unless another OS thread holds the
+/// lock, as in std, or a write is under way.
 extern "C" fn flush_at_exit() {
     EXITING.store(true, Ordering::Relaxed);
     let flush = || {
-        if let Some(hold) = STDOUT.get().and_then(Reentrant::try_lock) {
-            hold.with(|writer| {
+        if let Some(stdout) = STDOUT.get() {
+            stdout.at_exit(|writer| {
                 // Nobody is left to be told of an error.
                 let _ = writer.flush();
                 *writer = LineWriter::with_capacity(0, Output(Standard::Output));
@@ -295,7 +295,8 @@ extern "C" fn flush_at_exit() {
 /// buffer. Whoever writes to a pipe or terminal that is full parks, and holds
 /// the lock meanwhile. The same green thread (or OS thread) may take the lock
 /// again while it has it. What the buffer holds when the process ends is written,
-/// unless it ends by a signal, by `abort`, or while somebody has the lock.
+/// unless it ends by a signal or by `abort`, while another OS thread has the lock,
+/// or while somebody is writing.
 ///
 /// # Difference from std
 ///
