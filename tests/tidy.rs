@@ -143,6 +143,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
     ("net/descriptor.rs", "FromRawFd is an unsafe trait function"),
     ("net/listener.rs", "FromRawFd is an unsafe trait function"),
+    (
+        "net/server/inherited.rs",
+        "takes over descriptors that the process was started with",
+    ),
     ("os/unix/process.rs", "pre_exec is an unsafe trait function"),
     (
         "process/child.rs",

@@ -36,6 +36,11 @@
 //! cancels those that are not through in time. A server that is dropped accepts
 //! no more, and its handlers go on by themselves.
 //!
+//! [`StreamServer`] is for TCP, [`UnixServer`] for Unix sockets; a
+//! [`DatagramServer`] handles datagrams of UDP, where the rest of this page says
+//! connections. Each is also made from a socket that exists already, such as one
+//! that systemd has opened: [`inherited`].
+//!
 //! For TLS the handler wraps its stream (`examples/tls.rs`). For several cores
 //! there is one server on each of several OS threads, on the same port
 //! (`reuse_port`, `examples/multicore.rs`).
@@ -55,10 +60,16 @@
 //! program compiled with `panic = "abort"` cannot do, see
 //! [`cancel::supported`](crate::cancel::supported).
 
+mod datagram;
+mod inherited;
 mod serving;
 mod stream;
+mod unix;
 
+pub use datagram::DatagramServer;
+pub use inherited::{Inherited, InheritedSocket, inherited};
 pub use stream::StreamServer;
+pub use unix::UnixServer;
 
 /// What a server has done and does.
 ///

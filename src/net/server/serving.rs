@@ -84,9 +84,10 @@ impl Trouble {
             Some(libc::EAGAIN) => Trouble::Nothing,
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Trouble::Shortage,
             // accept(2): errors of the connection, which Linux passes on; EPERM
-            // is a firewall's.
+            // is a firewall's, ECONNREFUSED an answer's to a datagram.
             Some(
                 libc::ECONNABORTED
+                | libc::ECONNREFUSED
                 | libc::EPERM
                 | libc::EPROTO
                 | libc::ENETDOWN
@@ -238,6 +239,91 @@ impl<L: Listen> Serving<L> {
             .field("stats", &self.stats())
             .finish()
     }
+}
+
+/// The methods of a face that say nothing of their own.
+macro_rules! methods_as_of_stream_server {
+    ($server:ident) => {
+        impl $server {
+            /// Handles at most `n` at once, 10 000 unless it is told.
+            ///
+            /// # Panics
+            ///
+            /// If `n` is zero: nobody could be served.
+            ///
+            /// # Examples
+            ///
+            /// See [`StreamServer::pool`](super::StreamServer::pool).
+            #[must_use]
+            #[track_caller]
+            pub fn pool(mut self, n: usize) -> $server {
+                self.serving.resize(n);
+                self
+            }
+
+            /// As [`StreamServer::wait`](super::StreamServer::wait).
+            ///
+            /// # Errors
+            ///
+            /// What the socket has failed with.
+            ///
+            /// # Examples
+            ///
+            /// See [`StreamServer::wait`](super::StreamServer::wait).
+            pub fn wait(&self) -> io::Result<()> {
+                self.serving.wait()
+            }
+
+            /// As [`StreamServer::stop`](super::StreamServer::stop).
+            ///
+            /// # Panics
+            ///
+            /// With `panic = "abort"`, see the [module](super).
+            ///
+            /// # Examples
+            ///
+            /// See [`StreamServer::stop`](super::StreamServer::stop).
+            pub fn stop(&self) {
+                self.serving.stop(None);
+            }
+
+            /// As [`StreamServer::stop_timeout`](super::StreamServer::stop_timeout).
+            ///
+            /// # Panics
+            ///
+            /// With `panic = "abort"`, see the [module](super).
+            ///
+            /// # Examples
+            ///
+            /// See [`StreamServer::stop_timeout`](super::StreamServer::stop_timeout).
+            pub fn stop_timeout(&self, timeout: Duration) {
+                self.serving.stop(Some(timeout));
+            }
+
+            /// What it has done and does.
+            ///
+            /// # Examples
+            ///
+            /// See [`StreamServer::stats`](super::StreamServer::stats).
+            #[must_use]
+            pub fn stats(&self) -> Stats {
+                self.serving.stats()
+            }
+        }
+
+        impl fmt::Debug for $server {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.serving.debug(stringify!($server), &self.address, f)
+            }
+        }
+    };
+}
+
+pub(super) use methods_as_of_stream_server;
+
+/// The error of a server made from a socket whose address cannot be told.
+pub(super) fn no_address() -> io::Error {
+    io::Error::other("the socket of this server has no address")
 }
 
 /// An error of the kernel's once more.

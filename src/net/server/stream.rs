@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 
 use super::Stats;
-use super::serving::{Listen, Serving};
+use super::serving::{Listen, Serving, no_address};
 use crate::net::resolve::each_address;
 use crate::net::{TcpListener, TcpStream, ToSocketAddrs};
 
@@ -42,9 +42,9 @@ impl StreamServer {
     ///
     /// # Errors
     ///
-    /// As those of [`TcpListener::bind`]. That another server *of this kind* and
-    /// user has the port is noticed by `start`, because only then it is decided
-    /// whether they share it.
+    /// As those of [`TcpListener::bind`]. That another `StreamServer` of the same
+    /// user is bound to the port and has not started is noticed by `start`,
+    /// because only then it is decided whether they share it.
     ///
     /// # Examples
     ///
@@ -118,8 +118,7 @@ impl StreamServer {
     ///
     /// See [`bind`](Self::bind).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.address
-            .ok_or_else(|| io::Error::other("the listener of this server has no address"))
+        self.address.ok_or_else(no_address)
     }
 
     /// Accepts connections from now on, and has each handled by a call of
@@ -130,8 +129,9 @@ impl StreamServer {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if another one listens on the port; those of listen(2);
-    /// `InvalidInput` if it was started before.
+    /// `AddrInUse` if another one listens on the port; then it may be tried
+    /// again. `InvalidInput` if it was started or stopped before; no stack or no
+    /// hub for the green thread that accepts.
     ///
     /// # Examples
     ///
@@ -171,7 +171,12 @@ impl StreamServer {
     }
 
     /// Accepts no more, closes the listener, and waits until all handlers have
-    /// returned. A handler that calls it does not wait for the others.
+    /// returned. Connections that wait in the listener's queue are reset.
+    ///
+    /// A handler that calls it does not wait for the others, nor cancel them:
+    /// that is for whoever has started the server and waits for its end in
+    /// [`wait`](Self::wait). If an interrupt ends the call, the server accepts
+    /// no more all the same, and it may be called again.
     ///
     /// # Panics
     ///
