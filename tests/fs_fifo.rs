@@ -170,8 +170,12 @@ both_backends_alone! {
         // The offload pool keeps nothing open.
         fs::metadata(&path).unwrap();
         let descriptors = common::open_descriptors();
-        for options in [writing(), OpenOptions::new().read(true).clone()] {
-            let name = path.clone();
+        // Each its own: an attempt that was under way may yet meet the next.
+        for (name, options) in [
+            ("writer", writing()),
+            ("reader", OpenOptions::new().read(true).clone()),
+        ] {
+            let name = directory.fifo(name);
             let opens = thread::spawn(move || drop(options.open(name)));
             thread::sleep(Duration::from_millis(10));
             opens.cancel();

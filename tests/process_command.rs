@@ -106,8 +106,14 @@ both_backends! {
         let plain = directory.0.join("plain");
         std::fs::write(&plain, "#!/bin/sh\n").unwrap();
         let broken = directory.0.join("broken");
-        std::fs::write(&broken, "#!/not/there\n").unwrap();
-        std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o755)).unwrap();
+        // By another process: children of other tests that are about to start
+        // would still have it open for writing here.
+        let script = "printf '#!/not/there\n' >broken && chmod 755 broken";
+        let made = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&directory.0)
+            .status();
+        assert!(made.unwrap().success());
 
         let kind = |outcome| match outcome {
             Outcome::Failed(kind, ..) => kind,
