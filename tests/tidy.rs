@@ -126,7 +126,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     ("sync/mutex.rs", "lends the value to who holds the permit"),
     ("sync/rwlock.rs", "lends the value to who holds permits"),
-    ("fs/file.rs", "FromRawFd is an unsafe trait function"),
+    (
+        "fs/file.rs",
+        "FromRawFd is an unsafe trait function; asks statx(2) for a length",
+    ),
     (
         "fd/standard.rs",
         "names descriptors by number; registers a function in C",
