@@ -7,7 +7,7 @@
 //! directory of its own, which is removed from what it says.
 //!
 //! Random scripts are shrunk by proptest, which prints the shortest that
-//! differs. `GREENRING_TEST_SCRIPTS` is their number, 150 if not set.
+//! differs. `GREENRING_TEST_SCRIPTS` is their number, 100 if not set.
 
 mod common;
 
@@ -658,7 +658,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[test]
 fn random_scripts_give_what_std_gives() {
     let scripts = std::env::var("GREENRING_TEST_SCRIPTS");
-    let cases = scripts.map_or(150, |scripts| scripts.parse().expect("a number"));
+    let cases = scripts.map_or(100, |scripts| scripts.parse().expect("a number"));
     let config = Config {
         cases,
         failure_persistence: None,
