@@ -456,6 +456,23 @@ both_backends! {
         let _ = turns.join();
     }
 
+    fn an_interrupted_copy_can_go_on_where_it_was() {
+        let directory = Directory::new();
+        let content = bytes(LARGE);
+        let file = directory.file("from", &content);
+        let (mut here, there) = connection();
+        let mut part = (&file).take(LARGE as u64 - 7);
+        let over = time::timeout(Duration::from_millis(20), || io::copy(&mut part, &mut here));
+        assert!(over.is_err());
+        let gone = (&file).stream_position().unwrap();
+        assert!(gone > 0);
+        assert_eq!(part.limit(), LARGE as u64 - 7 - gone);
+        let collects = collected(there);
+        assert_eq!(io::copy(&mut part, &mut here).unwrap(), LARGE as u64 - 7 - gone);
+        drop(here);
+        assert_same(&collects.join().unwrap(), &content[..LARGE - 7]);
+    }
+
     fn two_files_copied_to_each_other_do_not_lock_up() {
         let directory = Directory::new();
         let (one, other) = (directory.file("one", &bytes(LARGE)), directory.file("other", b""));

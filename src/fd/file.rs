@@ -47,7 +47,7 @@ pub(crate) enum Nature {
 }
 
 impl Nature {
-    fn of(stat: &FileStat) -> Nature {
+    pub(super) fn of(stat: &FileStat) -> Nature {
         match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFIFO | SFlag::S_IFSOCK => Nature::Stream,
             // Their numbers are for ever: Documentation/admin-guide/devices.txt.

@@ -16,6 +16,7 @@
 //! What cannot be done this way is told, and the caller goes on by reads and
 //! writes with no byte lost.
 
+use std::cell::Cell;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
@@ -115,14 +116,37 @@ impl<S: AsFd> End for File<S> {
     }
 }
 
-/// What has been moved.
+/// What has been moved; right also when a copy is interrupted.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
+    taken: Cell<u64>,
+    given: Cell<u64>,
+}
+
+impl Moved {
     /// Bytes taken from the source for good.
-    pub(crate) taken: u64,
-    /// Bytes given to the target. Less than `taken` only after an error: the
-    /// rest is lost, as the buffer of a copy by reads and writes is.
-    pub(crate) given: u64,
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// Bytes given to the target. Less than were taken only after an error or an
+    /// interrupt: the rest is lost, as the buffer of a copy by reads and writes
+    /// is.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.get()
+    }
+
+    fn take(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + bytes as u64);
+    }
+
+    fn put_back(&self, bytes: usize) {
+        self.taken.set(self.taken.get() - bytes as u64);
+    }
+
+    fn give(&self, bytes: usize) {
+        self.given.set(self.given.get() + bytes as u64);
+    }
 }
 
 /// Moves bytes until the source ends or `most` are moved: true. False if the
@@ -131,7 +155,7 @@ pub(crate) struct Moved {
 /// # Errors
 ///
 /// Those of reading, writing and waiting.
-pub(crate) fn copy(from: &dyn End, to: &dyn End, most: u64, moved: &mut Moved) -> io::Result<bool> {
+pub(crate) fn copy(from: &dyn End, to: &dyn End, most: u64, moved: &Moved) -> io::Result<bool> {
     let (source, target) = (
         Side::of(from, Interest::Readable),
         Side::of(to, Interest::Writable),
@@ -376,12 +400,12 @@ fn at_most(left: u64, step: usize) -> usize {
 // ----- whole copies ---------------------------------------------------------
 
 /// Between ends of which one is a pipe.
-fn directly(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &mut Moved) -> io::Result<bool> {
-    while moved.given < most {
-        match step_when_ready(from, to, at_most(most - moved.given, PIPE_BYTES))? {
+fn directly(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &Moved) -> io::Result<bool> {
+    while moved.given() < most {
+        match step_when_ready(from, to, at_most(most - moved.given(), PIPE_BYTES))? {
             Step::Moved(bytes) => {
-                moved.taken += bytes as u64;
-                moved.given += bytes as u64;
+                moved.take(bytes);
+                moved.give(bytes);
             }
             Step::End => return Ok(is_end(from, moved)),
             Step::NotYet | Step::Unsupported => return Ok(false),
@@ -393,13 +417,13 @@ fn directly(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &mut Moved) -> io:
 /// Whether "no more bytes" is to be believed: files of the kernel's own make
 /// have no size, and only a read tells whether they are empty.
 fn is_end(from: &Side<'_>, moved: &Moved) -> bool {
-    from.kind != Kind::Storage || moved.taken > 0
+    from.kind != Kind::Storage || moved.taken() > 0
 }
 
 /// From file to file.
-fn by_ranges(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &mut Moved) -> io::Result<bool> {
-    while moved.given < most {
-        let length = at_most(most - moved.given, RANGE_BYTES);
+fn by_ranges(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &Moved) -> io::Result<bool> {
+    while moved.given() < most {
+        let length = at_most(most - moved.given(), RANGE_BYTES);
         let result = {
             let _turns = turns(from, to);
             blocking::borrowed(Lane::Files, || {
@@ -408,8 +432,8 @@ fn by_ranges(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &mut Moved) -> io
         };
         match Step::of(result)? {
             Step::Moved(bytes) => {
-                moved.taken += bytes as u64;
-                moved.given += bytes as u64;
+                moved.take(bytes);
+                moved.give(bytes);
             }
             Step::End => return Ok(is_end(from, moved)),
             Step::NotYet | Step::Unsupported => return Ok(false),
@@ -425,7 +449,7 @@ struct Passage<'a> {
     /// Bytes in it.
     filled: usize,
     from: Side<'a>,
-    moved: &'a mut Moved,
+    moved: &'a Moved,
 }
 
 impl Passage<'_> {
@@ -442,7 +466,7 @@ impl Passage<'_> {
                     written => {
                         rest = &rest[written..];
                         self.filled -= written;
-                        self.moved.given += written as u64;
+                        self.moved.give(written);
                     }
                 }
             }
@@ -457,7 +481,7 @@ impl Drop for Passage<'_> {
         if self.filled > 0 && self.from.kind == Kind::Storage {
             let back = -(self.filled as i64);
             if lseek(self.from.fd, back, Whence::SeekCur).is_ok() {
-                self.moved.taken -= self.filled as u64;
+                self.moved.put_back(self.filled);
             }
         }
     }
@@ -469,7 +493,7 @@ fn through_a_pipe(
     to: &Side<'_>,
     target: &dyn End,
     most: u64,
-    moved: &mut Moved,
+    moved: &Moved,
 ) -> io::Result<bool> {
     let (reader, writer) = io::pipe()?;
     let mut capacity = 64 * 1024;
@@ -480,13 +504,13 @@ fn through_a_pipe(
         from: *from,
         moved,
     };
-    while passage.moved.given < most {
+    while passage.moved.given() < most {
         let inlet = Side::own(passage.writer.as_fd());
-        let length = at_most(most - passage.moved.given, capacity);
+        let length = at_most(most - passage.moved.given(), capacity);
         match step_when_ready(from, &inlet, length)? {
             Step::Moved(bytes) => {
                 passage.filled = bytes;
-                passage.moved.taken += bytes as u64;
+                passage.moved.take(bytes);
             }
             Step::End => return Ok(is_end(from, passage.moved)),
             Step::NotYet | Step::Unsupported => return Ok(false),
@@ -497,7 +521,7 @@ fn through_a_pipe(
             match step_when_ready(&outlet, to, passage.filled)? {
                 Step::Moved(bytes) => {
                     passage.filled -= bytes;
-                    passage.moved.given += bytes as u64;
+                    passage.moved.give(bytes);
                 }
                 Step::End | Step::NotYet | Step::Unsupported => {
                     passage.spill(target)?;

@@ -6,12 +6,11 @@
 //! because dup2(2) may put something else behind such a number at any time,
 //! nothing is remembered: each operation looks at what is there now.
 //!
-//! - A pipe, a FIFO, a socket is tried without blocking and then waited for.
+//! - A pipe, a FIFO, a socket, /dev/null is tried without blocking and then waited for.
 //! - A file in storage is left to the offload pool: other processes may write at
 //!   the same position, which only read(2) and write(2) take turns at.
 //! - A device, such as a terminal, is waited for and then left to the pool,
 //!   because most drivers do not know how not to block.
-//! - /dev/null and its kin never wait.
 //!
 //! An OS thread without a hub keeps nobody waiting, and makes the call itself.
 
@@ -22,10 +21,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::stat::fstat;
 use nix::sys::uio;
 use nix::unistd;
 
+use super::file::Nature;
 use super::{Interest, Limit, count, wait_for};
 use crate::backend::{CURRENT_POSITION, Descriptor, Operation};
 use crate::blocking::{self, Lane};
@@ -52,35 +52,6 @@ impl Standard {
 pub(crate) fn at_exit(last: extern "C" fn()) {
     // SAFETY: the function takes nothing, and code is not unloaded before.
     unsafe { libc::atexit(last) };
-}
-
-/// How operations wait for what is behind a standard descriptor now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nature {
-    Stream,
-    Storage,
-    Device,
-    /// It never waits, or is not open at all.
-    Prompt,
-}
-
-impl Nature {
-    fn of(fd: BorrowedFd<'_>) -> Nature {
-        let Ok(stat) = fstat(fd) else {
-            return Nature::Prompt;
-        };
-        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFIFO | SFlag::S_IFSOCK => Nature::Stream,
-            SFlag::S_IFCHR => match (major(stat.st_rdev), minor(stat.st_rdev)) {
-                // null, zero, full: null(4), full(4).
-                (1, 3 | 5 | 7) => Nature::Prompt,
-                _ => Nature::Device,
-            },
-            // An eventfd and its kin are of no type at all.
-            kind if kind.is_empty() => Nature::Stream,
-            _ => Nature::Storage,
-        }
-    }
 }
 
 /// read(2).
@@ -179,20 +150,22 @@ fn perform<L: Send>(
 ) -> io::Result<usize> {
     loop {
         let has_hub = hub::has_hub();
-        let result = match Nature::of(fd) {
-            Nature::Stream if has_hub => {
+        let nature = fstat(fd).map(|stat| Nature::of(&stat));
+        let result = match nature {
+            Ok(Nature::Stream | Nature::Memory) if has_hub => {
                 let file = Descriptor {
                     fd: fd.as_raw_fd(),
                     id: Descriptor::FOREIGN,
                 };
                 count(hub::perform(operation(file, &mut lent), Limit::Now)?)
             }
-            nature @ (Nature::Storage | Nature::Device) if has_hub => {
+            Ok(nature @ (Nature::Storage | Nature::Device)) if has_hub => {
                 if nature == Nature::Device {
                     wait_for(fd, interest, Limit::Forever)?;
                 }
                 blocking::borrowed(Lane::Files, || call(&mut lent))?.map_err(io::Error::from)
             }
+            // Nobody is kept waiting, or nothing is open there.
             _ => call(&mut lent).map_err(io::Error::from),
         };
         match result {

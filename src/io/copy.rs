@@ -28,14 +28,16 @@ use crate::process::{ChildStderr, ChildStdin, ChildStdout};
 /// without a buffer in between: splice(2), copy_file_range(2). Whatever waits
 /// meanwhile parks; the disk is waited for on the offload pool.
 ///
-/// A cancel or a time limit ends a copy between two steps, of at most 1 MiB where
-/// a socket or pipe is involved. A socket's own time limits hold for each wait.
+/// A [cancel](crate::thread::JoinHandle::cancel) or a
+/// [`timeout`](crate::time::timeout) ends a copy between two steps, of at most
+/// 1 MiB where a socket or pipe is involved. A socket's own time limits hold for
+/// each wait.
 ///
 /// # Errors
 ///
 /// Those of reading and writing. What has been read and not been written when the
-/// writer fails is lost, unless the reader is a file: its position is then behind
-/// the last byte that was written.
+/// writer fails, or when the copy is interrupted, is lost; unless the reader is a
+/// file: its position is then behind the last byte that was written.
 ///
 /// # Difference from std
 ///
@@ -69,15 +71,32 @@ where
     R: ?Sized + Read,
     W: ?Sized + Write,
 {
-    let mut moved = Moved::default();
-    let result = match (source(reader), target(writer)) {
-        (Some((from, most)), Some(to)) => splice::copy(from, to, most, &mut moved),
+    let moved = Moved::default();
+    let noted = Noted {
+        reader: &mut *reader,
+        moved: &moved,
+    };
+    let result = match (source(noted.reader), target(writer)) {
+        (Some((from, most)), Some(to)) => splice::copy(from, to, most, &moved),
         _ => Ok(false),
     };
-    note_taken(reader, moved.taken);
+    drop(noted);
     match result? {
-        true => Ok(moved.given),
-        false => Ok(moved.given + io::copy(reader, writer)?),
+        true => Ok(moved.given()),
+        false => Ok(moved.given() + io::copy(reader, writer)?),
+    }
+}
+
+/// Tells a `Take` in the end what was taken behind its back, also when the copy
+/// is interrupted.
+struct Noted<'a, R: ?Sized> {
+    reader: &'a mut R,
+    moved: &'a Moved,
+}
+
+impl<R: ?Sized> Drop for Noted<'_, R> {
+    fn drop(&mut self) {
+        note_taken(self.reader, self.moved.taken());
     }
 }
 
@@ -179,7 +198,7 @@ fn target<W: ?Sized>(writer: &W) -> Option<&dyn End> {
     None
 }
 
-/// Tells a `Take` what was taken behind its back.
+/// Lowers the limit of a `Take`.
 fn note_taken<R: ?Sized>(reader: &mut R, taken: u64) {
     macro_rules! look {
         ($($own:ty),*) => {$(
