@@ -628,3 +628,35 @@ fn hubs_and_os_threads_share_the_streams() {
         assert_eq!(run.said(), text);
     }
 }
+
+#[test]
+fn a_terminal_that_nobody_reads_stops_nobody() {
+    let is_child = in_child(|| {
+        let prints = thread::spawn(|| say("y".repeat(100_000)));
+        for _ in 0..1000 {
+            thread::yield_now();
+        }
+        // The parent reads the terminal after this.
+        greenring::eprintln!("still here");
+        prints.join().unwrap();
+    });
+    if is_child {
+        return;
+    }
+    for backend in backends() {
+        let (master, slave) = terminal();
+        let test = "a_terminal_that_nobody_reads_stops_nobody";
+        let mut run = Run::start(test, backend, Stdio::null(), slave.into());
+        let mut line = String::new();
+        let mut stderr = std::io::BufReader::new(run.child.stderr.take().unwrap());
+        while !line.ends_with("still here\n") {
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{line}");
+        }
+        run.child.stderr = Some(stderr.into_inner());
+        let mut bytes = Vec::new();
+        // A terminal that nobody has open any more fails with EIO.
+        let _ = File::from(master).read_to_end(&mut bytes);
+        run.end();
+        assert_eq!(marked(&bytes).len(), 100_000);
+    }
+}
