@@ -1,5 +1,8 @@
 //! Servers as their user sees them: the life of one, its pool, its end, its
 //! address.
+//!
+//! No test here starts another process: between fork and exec that would have
+//! the listeners of all tests, which assert that theirs are closed.
 
 mod common;
 
@@ -9,7 +12,6 @@ use std::rc::Rc;
 use std::sync::mpsc;
 
 use common::net::{wait_for_parked, wait_until};
-use common::open_descriptors;
 use greenring::net::server::StreamServer;
 use greenring::net::{SocketAddr, TcpListener, TcpStream};
 use greenring::runtime::{Backend, Builder};
@@ -519,31 +521,6 @@ both_backends! {
         let text = payload.downcast::<&str>().unwrap();
         assert!(text.contains("a pool of size zero"), "{text}");
     }
-}
-
-both_backends_alone! {
-    fn nothing_is_left_open() {
-        let before = {
-            // What the hub opens once is open.
-            exchange_with_a_server();
-            open_descriptors()
-        };
-        for _ in 0..10 {
-            exchange_with_a_server();
-        }
-        assert_eq!(open_descriptors(), before);
-    }
-}
-
-fn exchange_with_a_server() {
-    let (server, address) = server();
-    server.start(echo).unwrap();
-    let clients = [(); 8].map(|()| TcpStream::connect(address).unwrap());
-    for client in &clients {
-        exchange(client, 5);
-    }
-    server.stop_timeout(Duration::ZERO);
-    assert_eq!(server.stats().cancelled, 8);
 }
 
 /// Runs a test on OS threads of its own, for one backend.
