@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::PathBuf;
 
