@@ -523,3 +523,25 @@ both_backends! {
         assert_same(&directory.content("to"), &content);
     }
 }
+
+both_backends_alone! {
+    fn without_a_descriptor_to_spare_it_is_copied_too() {
+        let directory = Directory::new();
+        let content = bytes(LARGE);
+        let mut file = directory.file("from", &content);
+        let (mut stream, collects) = received();
+        // Whatever the hub and the pool need, they have by now.
+        assert_eq!(io::copy(&mut (&file).take(100_000), &mut stream).unwrap(), 100_000);
+        thread::yield_now();
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64.min(hard), hard).unwrap();
+        let mut spare = Vec::new();
+        while let Ok(one) = std::fs::File::open("/dev/null") {
+            spare.push(one);
+        }
+        assert_eq!(io::copy(&mut file, &mut stream).unwrap(), (LARGE - 100_000) as u64);
+        drop((spare, stream));
+        assert_same(&collects.join().unwrap(), &content);
+    }
+}

@@ -495,7 +495,10 @@ fn through_a_pipe(
     most: u64,
     moved: &Moved,
 ) -> io::Result<bool> {
-    let (reader, writer) = io::pipe()?;
+    // Descriptors that run out are no reason to fail.
+    let Ok((reader, writer)) = io::pipe() else {
+        return Ok(false);
+    };
     let mut capacity = 64 * 1024;
     let mut passage = Passage {
         reader,
