@@ -11,15 +11,17 @@
 #![allow(unsafe_code)] // Hands closures that borrow to the pool, and sees them off.
 
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::abort;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use crate::atomic::lock;
 pub(crate) use crate::backend::offload::Lane;
 use crate::backend::offload::{self, Job};
 use crate::cancel;
-use crate::hub::{self, Wait, Wakeup, Why};
+use crate::hub::{self, Estate, Wait, Wakeup, Why};
 
 /// Runs `f` on an OS thread and parks the caller until it has ended.
 ///
@@ -84,21 +86,55 @@ pub(crate) fn offload<T: Send + 'static>(
     }
     let wait = Wait::begin();
     let unparker = wait.unparker();
-    let result: Arc<Mutex<Option<thread::Result<T>>>> = Arc::default();
-    let place = Arc::clone(&result);
+    let outcome = Arc::new(Mutex::new(Outcome::Expected));
+    let place = Arc::clone(&outcome);
     let job = move || {
-        let outcome = catch_unwind(AssertUnwindSafe(job));
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        let result = catch_unwind(AssertUnwindSafe(job));
+        let left = match &mut *lock(&place) {
+            Outcome::Unwanted => Some(result),
+            outcome => {
+                *outcome = Outcome::Here(result);
+                None
+            }
+        };
+        drop(left);
         unparker.unpark();
     };
     offload::run(lane, Box::new(job))?;
-    cancel::park(wait, Why::Offload, 0, None);
-    let outcome = result
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-        .expect("the job stores its result before it unparks");
-    outcome.or_else(|payload| resume_unwind(payload))
+    let wakeup = wait.park_with(&Asked(&outcome), Why::Offload, 0, None);
+    if wakeup != Wakeup::Unparked {
+        drop(lock(&outcome).leave());
+        cancel::raise_verdict(wakeup, Why::Offload);
+    }
+    let Outcome::Here(result) = lock(&outcome).leave() else {
+        unreachable!("the job stores its result before it unparks");
+    };
+    Ok(result.unwrap_or_else(|payload| resume_unwind(payload)))
+}
+
+/// What became of an offloaded job, as its caller and the job see it.
+enum Outcome<T> {
+    Expected,
+    Here(thread::Result<T>),
+    /// The caller has gone, or has it.
+    Unwanted,
+}
+
+impl<T> Outcome<T> {
+    /// Takes it; what comes later is dropped where it ends.
+    fn leave(&mut self) -> Outcome<T> {
+        mem::replace(self, Outcome::Unwanted)
+    }
+}
+
+/// The caller's claim to an outcome, given up if it is abandoned: files that were
+/// opened for it are closed.
+struct Asked<'a, T>(&'a Mutex<Outcome<T>>);
+
+impl<T> Estate for Asked<'_, T> {
+    fn pass_on(&self) {
+        drop(lock(self.0).leave());
+    }
 }
 
 /// As [`offload()`], for a job that borrows: **a landlord wait**. Once the job is
@@ -125,17 +161,20 @@ pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> i
     }
     let wait = Wait::begin();
     let unparker = wait.unparker();
+    let loan = hub::lend();
     let result: Mutex<Option<thread::Result<T>>> = Mutex::new(None);
     let place = &result;
     let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
         let outcome = catch_unwind(AssertUnwindSafe(job));
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        // The last thing that happens here: nothing is borrowed any more.
+        *lock(place) = Some(outcome);
+        // The last that happens here: nothing is borrowed any more.
+        drop(loan);
         unparker.unpark();
     });
     // SAFETY: the job is run once or dropped by `run`, and this frame stays
-    // until then: only the job's unparker ends the wait below, and `Landlord`
-    // sees to it that no panic does.
+    // until then: only the job's unparker ends the wait below, `Landlord` sees to
+    // it that no panic does, and a hub whose end abandons this frame waits for
+    // the loan.
     let job: Job = unsafe { std::mem::transmute(job) };
     offload::run(lane, job)?;
     let landlord = Landlord;

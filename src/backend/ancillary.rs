@@ -67,13 +67,21 @@ pub(crate) fn take_passed(message: &mut Message<'_>) -> Vec<OwnedFd> {
 /// operation that was not a failure.
 pub(crate) fn close_untaken(operation: &Operation<'_>, result: i32) {
     match operation {
-        Operation::Accept { .. } => close(result),
+        Operation::Accept { .. } | Operation::Open { .. } => close(result),
         Operation::RecvMessage { message, .. } => {
             // SAFETY: `message` borrows the header, and the kernel is done with
             // it.
             drop(take(unsafe { &mut *message.pointer() }));
         }
-        _ => {}
+        Operation::Recv { .. }
+        | Operation::Send { .. }
+        | Operation::SendMessage { .. }
+        | Operation::Connect { .. }
+        | Operation::Read { .. }
+        | Operation::Write { .. }
+        | Operation::ReadVectored { .. }
+        | Operation::WriteVectored { .. }
+        | Operation::Poll { .. } => {}
     }
 }
 

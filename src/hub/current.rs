@@ -10,6 +10,7 @@ use std::io;
 use std::ptr;
 
 use super::config::Config;
+use super::loans::Loan;
 use super::state::ROOT;
 use super::{AbortOnUnwind, Hub};
 use crate::backend;
@@ -228,6 +229,15 @@ pub(crate) fn has_hub() -> bool {
             true
         }
         Context::Bare | Context::Ended => false,
+    })
+}
+
+/// Says that an OS thread of the pool borrows from the calling context's frames
+/// until the loan is dropped.
+pub(crate) fn lend() -> Loan {
+    with(|context| match context {
+        Context::Hub(hub) => hub.loans.make(),
+        Context::Bare | Context::Ended => unreachable!("it makes the call itself"),
     })
 }
 

@@ -91,6 +91,18 @@ impl Hub {
         for (_, block) in self.table.alive() {
             self.release_untaken(block);
         }
+        if self
+            .loans
+            .wait(Instant::now().checked_add(self.config.end_timeout))
+            > 0
+        {
+            say(&format!(
+                "greenring: an OS thread ends, but waits for calls that borrow from its green \
+                 threads:\n{}",
+                self.print_table()
+            ));
+            self.loans.wait(None);
+        }
         self.give_up();
     }
 

@@ -21,6 +21,7 @@ mod fork;
 mod green_thread;
 mod inbox;
 mod interrupt;
+mod loans;
 mod locals;
 mod moment;
 mod overflow;
@@ -44,7 +45,7 @@ use crate::backend::{self, Backend, Feature};
 pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
-pub(crate) use current::{has_hub, is_green};
+pub(crate) use current::{has_hub, is_green, lend};
 pub(crate) use end::run;
 pub(crate) use extras::Estate;
 use extras::Extras;
@@ -57,6 +58,7 @@ pub(crate) use interrupt::{
     EdgeKey, Interrupt, cancel, interrupts, is_cancelled, is_cancelled_before_start,
     is_interrupted, is_panicking, limited, note_interrupt, note_no_interrupt, pending, shielded,
 };
+use loans::Loans;
 pub(crate) use locals::{Local, Locals};
 use moment::Moment;
 pub(crate) use park::{Unparker, Wait};
@@ -103,6 +105,7 @@ pub(crate) struct Hub {
     budget: Cell<u32>,
     /// Operations of this turn that must not wait.
     polls: Cell<u32>,
+    loans: Loans,
     /// Operations of which the kernel still owes completions.
     in_flight: Cell<usize>,
     /// Green threads that have not ended.
@@ -185,6 +188,7 @@ impl Hub {
             current: Cell::new(ROOT),
             budget: Cell::new(BUDGET),
             polls: Cell::new(0),
+            loans: Loans::default(),
             in_flight: Cell::new(0),
             live: Cell::new(0),
             unwinding: Cell::new(0),
