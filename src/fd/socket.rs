@@ -12,16 +12,17 @@
 //! not seen.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::{Direction, Interest, count, new_identity};
+use crate::atomic::lock;
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
 use crate::cancel;
 use crate::hub::{self, Limit, Performed, Wait, Why};
@@ -48,6 +49,41 @@ struct Modes {
     /// The errno that ended a write which had sent something, for whoever asks
     /// next; 0 is none. The kernel has told it and forgotten it.
     deferred: AtomicI32,
+    borrowers: Borrowers,
+}
+
+/// How many system calls are being made, by any hub, that need the open socket in
+/// non-blocking mode, and the flags to go back to after the last.
+///
+/// splice(2) alone needs that: it knows no such flag for one call.
+#[derive(Debug)]
+pub(crate) struct Borrowers(Mutex<(u32, OFlag)>);
+
+impl Default for Borrowers {
+    fn default() -> Self {
+        Borrowers(Mutex::new((0, OFlag::empty())))
+    }
+}
+
+impl Borrowers {
+    pub(super) fn enter(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut borrowers = lock(&self.0);
+        if borrowers.0 == 0 {
+            borrowers.1 = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+            fcntl(fd, FcntlArg::F_SETFL(borrowers.1 | OFlag::O_NONBLOCK))?;
+        }
+        borrowers.0 += 1;
+        Ok(())
+    }
+
+    pub(super) fn leave(&self, fd: BorrowedFd<'_>) {
+        let mut borrowers = lock(&self.0);
+        borrowers.0 -= 1;
+        if borrowers.0 == 0 {
+            // They have been changed before, so they can be changed.
+            let _ = fcntl(fd, FcntlArg::F_SETFL(borrowers.1));
+        }
+    }
 }
 
 impl Modes {
@@ -143,6 +179,10 @@ impl<S: AsFd> Socket<S> {
         self.modes
             .timeout(direction)
             .store(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(super) fn borrowers(&self) -> &Borrowers {
+        &self.modes.borrowers
     }
 
     pub(crate) fn is_nonblocking(&self) -> bool {

@@ -27,6 +27,7 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, copy_file_range, fcntl, splice};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Whence, lseek};
 
+use super::socket::Borrowers;
 use super::{Direction, File, Interest, Limit, Socket, count};
 use crate::backend::{Descriptor, Operation};
 use crate::blocking::{self, Lane};
@@ -62,6 +63,10 @@ pub(crate) trait End {
     /// The turns at its position, if it has one.
     fn turns(&self) -> Option<&Mutex<()>>;
 
+    /// Who works in non-blocking mode on it, if that has to be a mode of the
+    /// open file.
+    fn borrowers(&self) -> Option<&Borrowers>;
+
     /// write(2), parking.
     fn write(&self, buffer: &[u8]) -> io::Result<usize>;
 }
@@ -89,6 +94,10 @@ impl<S: AsFd> End for Socket<S> {
         None
     }
 
+    fn borrowers(&self) -> Option<&Borrowers> {
+        Some(Socket::borrowers(self))
+    }
+
     fn write(&self, buffer: &[u8]) -> io::Result<usize> {
         self.send(buffer)
     }
@@ -109,6 +118,10 @@ impl<S: AsFd> End for File<S> {
 
     fn turns(&self) -> Option<&Mutex<()>> {
         File::turns(self)
+    }
+
+    fn borrowers(&self) -> Option<&Borrowers> {
+        None
     }
 
     fn write(&self, buffer: &[u8]) -> io::Result<usize> {
@@ -195,6 +208,7 @@ struct Side<'a> {
     /// What is waited for; nothing where it is always ready.
     poll: Option<(Descriptor, Interest, Limit)>,
     turns: Option<&'a Mutex<()>>,
+    borrowers: Option<&'a Borrowers>,
 }
 
 impl<'a> Side<'a> {
@@ -217,6 +231,7 @@ impl<'a> Side<'a> {
             poll: (kind != Kind::Storage)
                 .then(|| (end.descriptor(), interest, end.limit(interest))),
             turns: end.turns(),
+            borrowers: end.borrowers(),
         }
     }
 
@@ -227,6 +242,7 @@ impl<'a> Side<'a> {
             kind: Kind::Pipe,
             poll: None,
             turns: None,
+            borrowers: None,
         }
     }
 
@@ -263,32 +279,23 @@ fn flags(fd: BorrowedFd<'_>) -> nix::Result<OFlag> {
 /// Keeps a socket in non-blocking mode for one system call.
 struct NonBlocking<'a> {
     fd: BorrowedFd<'a>,
-    /// What to go back to.
-    before: Option<OFlag>,
+    borrowers: Option<&'a Borrowers>,
 }
 
 impl<'a> NonBlocking<'a> {
     fn begin(side: &Side<'a>) -> io::Result<NonBlocking<'a>> {
-        let mut before = None;
-        if side.kind == Kind::Socket {
-            let flags = flags(side.fd)?;
-            if !flags.contains(OFlag::O_NONBLOCK) {
-                fcntl(side.fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-                before = Some(flags);
-            }
+        let Side { fd, borrowers, .. } = *side;
+        if let Some(borrowers) = borrowers {
+            borrowers.enter(fd)?;
         }
-        Ok(NonBlocking {
-            fd: side.fd,
-            before,
-        })
+        Ok(NonBlocking { fd, borrowers })
     }
 }
 
 impl Drop for NonBlocking<'_> {
     fn drop(&mut self) {
-        if let Some(flags) = self.before {
-            // It has just been changed, so it can be changed.
-            let _ = fcntl(self.fd, FcntlArg::F_SETFL(flags));
+        if let Some(borrowers) = self.borrowers {
+            borrowers.leave(self.fd);
         }
     }
 }
