@@ -39,7 +39,7 @@
 //! [`StreamServer`] is for TCP, [`UnixServer`] for Unix sockets; a
 //! [`DatagramServer`] handles datagrams of UDP, where the rest of this page says
 //! connections. Each is also made from a socket that exists already, such as one
-//! that systemd has opened: [`inherited`].
+//! that systemd has opened: [`inherited()`].
 //!
 //! For TLS the handler wraps its stream (`examples/tls.rs`). For several cores
 //! there is one server on each of several OS threads, on the same port
@@ -51,7 +51,7 @@
 //!   spoken.
 //! - Descriptors or memory run out: the server pauses, for 10 ms and then longer
 //!   up to a second, counts the pauses and goes on.
-//! - A connection that fails before it is accepted is counted.
+//! - A connection that breaks before it is accepted is counted.
 //! - A listener that fails for good ends the server: `wait` gives the error.
 //!
 //! # Panics
@@ -93,7 +93,8 @@ pub struct Stats {
     pub panicked: u64,
     /// Handlers that were cancelled.
     pub cancelled: u64,
-    /// Connections that have failed before their handler began.
+    /// Connections whose handler never began: they broke before they were
+    /// accepted, there was no stack, or the server was stopped first.
     pub failed: u64,
     /// Pauses because descriptors or memory ran out.
     pub pauses: u64,

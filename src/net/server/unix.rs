@@ -48,11 +48,11 @@ impl UnixServer {
     /// the queue.
     ///
     /// For an abstract address make the server from a
-    /// [`UnixListener`](crate::os::unix::net::UnixListener).
+    /// [`UnixListener`].
     ///
     /// # Errors
     ///
-    /// As those of [`UnixListener::bind`](crate::os::unix::net::UnixListener::bind).
+    /// As those of [`UnixListener::bind`].
     ///
     /// # Examples
     ///
