@@ -25,7 +25,11 @@ impl Client {
         // Nothing here takes that long, except when something is wrong.
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let reader = BufReader::new(stream);
-        let mut client = Client { reader, mode, said: Vec::new() };
+        let mut client = Client {
+            reader,
+            mode,
+            said: Vec::new(),
+        };
         client.reply()?;
         Ok(client)
     }
@@ -113,5 +117,8 @@ fn passive_address(reply: &str) -> Option<SocketAddr> {
     let numbers = reply.split_once('(')?.1.strip_suffix(')')?;
     let numbers: Option<Vec<u8>> = numbers.split(',').map(|n| n.parse().ok()).collect();
     let [a, b, c, d, high, low] = numbers?.try_into().ok()?;
-    Some(SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low]))))
+    Some(SocketAddr::from((
+        [a, b, c, d],
+        u16::from_be_bytes([high, low]),
+    )))
 }

@@ -19,14 +19,20 @@ pub fn many_transfers() -> Outcome {
     let clients: Vec<_> = (0..50usize)
         .map(|n| {
             thread::spawn(move || -> Outcome {
-                let mode = if n % 2 == 0 { Mode::Passive } else { Mode::Active };
+                let mode = if n % 2 == 0 {
+                    Mode::Passive
+                } else {
+                    Mode::Active
+                };
                 let mut client = Client::connect(address, mode)?;
                 client.login(&format!("user{n}"), PASSWORD)?;
                 let file: Vec<u8> = (0..300_000 + n).map(|i| (i * n % 256) as u8).collect();
                 client.store(&format!("{n:02}/large"), &file)?;
                 client.store(&format!("{n:02}/empty"), b"")?;
                 client.call(&format!("SIZE {n:02}/large"))?;
-                let list = client.retrieve(&format!("LIST {n:02}/"))?.unwrap_or_default();
+                let list = client
+                    .retrieve(&format!("LIST {n:02}/"))?
+                    .unwrap_or_default();
                 let fetched = client.retrieve(&format!("RETR {n:02}/large"))?;
                 client.call(&format!("DELE {n:02}/large"))?;
                 client.call(&format!("SIZE {n:02}/large"))?;
@@ -53,7 +59,9 @@ pub fn aborted_transfers() -> Outcome {
         let mut client = Client::connect(server.address(), mode)?;
         client.login("impatient", PASSWORD)?;
         // The server waits in a write, for us to read on.
-        let mut data = client.open(&format!("RETR {ENDLESS}"))?.expect("it is there");
+        let mut data = client
+            .open(&format!("RETR {ENDLESS}"))?
+            .expect("it is there");
         let mut begin = [0; 100_000];
         data.read_exact(&mut begin)?;
         client.call("ABOR")?;

@@ -34,7 +34,11 @@ impl Server {
             let is_over = Arc::clone(&is_over);
             move || accept(&listener, idle, &is_over)
         });
-        Ok(Server { address, is_over, accepting })
+        Ok(Server {
+            address,
+            is_over,
+            accepting,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -173,7 +177,9 @@ impl Session {
                 let list: String = {
                     let files = self.files.read().unwrap();
                     let of_user = files.iter().filter(|(name, _)| name.starts_with(argument));
-                    of_user.map(|(name, file)| format!("{:>9} {name}\r\n", file.len())).collect()
+                    of_user
+                        .map(|(name, file)| format!("{:>9} {name}\r\n", file.len()))
+                        .collect()
                 };
                 self.transfer(move |stream| stream.write_all(list.as_bytes()))
             }
@@ -203,7 +209,11 @@ impl Session {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         self.data = Data::Passive(listener);
-        self.reply(&format!("227 Come to (127,0,0,1,{},{})", port >> 8, port & 255))
+        self.reply(&format!(
+            "227 Come to (127,0,0,1,{},{})",
+            port >> 8,
+            port & 255
+        ))
     }
 
     fn active(&mut self, argument: &str) -> io::Result<()> {

@@ -74,7 +74,10 @@ impl Value {
         IsNull::No
     }
 
-    fn decode(oid: u32, bytes: &[u8]) -> std::result::Result<Value, Box<dyn StdError + Send + Sync>> {
+    fn decode(
+        oid: u32,
+        bytes: &[u8],
+    ) -> std::result::Result<Value, Box<dyn StdError + Send + Sync>> {
         Ok(match oid {
             oid::BOOL => Value::Bool(types::bool_from_sql(bytes)?),
             oid::INT4 => Value::Int(types::int4_from_sql(bytes)?.into()),
@@ -129,13 +132,20 @@ impl Connection {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut connection = Connection {
             stream,
-            key: CancelKey { address, process: 0, secret: 0 },
+            key: CancelKey {
+                address,
+                process: 0,
+                secret: 0,
+            },
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             notifications: VecDeque::new(),
         };
-        let parameters =
-            [("user", user), ("database", database), ("client_encoding", "UTF8")];
+        let parameters = [
+            ("user", user),
+            ("database", database),
+            ("client_encoding", "UTF8"),
+        ];
         frontend::startup_message(parameters, &mut connection.outgoing)?;
         connection.authenticate(password)?;
         Ok(connection)
@@ -147,7 +157,10 @@ impl Connection {
         loop {
             match self.receive()? {
                 Message::AuthenticationSasl(body) => {
-                    let offered: Vec<_> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
+                    let offered: Vec<_> = body
+                        .mechanisms()
+                        .map(|name| Ok(name.to_owned()))
+                        .collect()?;
                     if !offered.iter().any(|name| name == SCRAM_SHA_256) {
                         return Err(unexpected().into());
                     }
@@ -207,11 +220,19 @@ impl Connection {
     fn put_portal(&mut self, sql: &str, values: &[Value]) -> Result<()> {
         let out = &mut self.outgoing;
         frontend::parse("", sql, values.iter().map(Value::oid), out)?;
-        frontend::bind("", "", [1], values, |value, out| Ok(value.encode(out)), [1], out)
-            .map_err(|error| match error {
-                BindError::Conversion(error) => io::Error::other(error),
-                BindError::Serialization(error) => error,
-            })?;
+        frontend::bind(
+            "",
+            "",
+            [1],
+            values,
+            |value, out| Ok(value.encode(out)),
+            [1],
+            out,
+        )
+        .map_err(|error| match error {
+            BindError::Conversion(error) => io::Error::other(error),
+            BindError::Serialization(error) => error,
+        })?;
         frontend::describe(b'P', "", out)?;
         Ok(())
     }
@@ -233,12 +254,7 @@ impl Connection {
     }
 
     /// Fetches `batch` rows at a time and tells `each` how many came.
-    pub fn each_batch(
-        &mut self,
-        sql: &str,
-        batch: i32,
-        mut each: impl FnMut(usize),
-    ) -> Result<()> {
+    pub fn each_batch(&mut self, sql: &str, batch: i32, mut each: impl FnMut(usize)) -> Result<()> {
         self.put_portal(sql, &[])?;
         let mut has_more = true;
         while has_more {

@@ -10,13 +10,19 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(connections: Vec<Connection>) -> Pool {
-        Pool { idle: Mutex::new(connections), returned: Condvar::new() }
+        Pool {
+            idle: Mutex::new(connections),
+            returned: Condvar::new(),
+        }
     }
 
     /// Lends a connection to `user`, when there is one.
     pub fn with<T>(&self, user: impl FnOnce(&mut Connection) -> T) -> T {
         let idle = self.idle.lock().unwrap();
-        let mut idle = self.returned.wait_while(idle, |idle| idle.is_empty()).unwrap();
+        let mut idle = self
+            .returned
+            .wait_while(idle, |idle| idle.is_empty())
+            .unwrap();
         let mut connection = idle.pop().expect("we have waited for it");
         drop(idle);
         let result = user(&mut connection);

@@ -33,7 +33,11 @@ fn int(value: &Value) -> i64 {
 
 /// Right and wrong passwords, users and databases.
 pub fn logins(login: Login) -> Outcome {
-    let Login { address, user, password } = login;
+    let Login {
+        address,
+        user,
+        password,
+    } = login;
     let mut outcome = Vec::new();
     for (user, password, database) in [
         (user, password, "postgres"),
@@ -66,12 +70,17 @@ pub fn extended_queries(login: Login) -> Outcome {
     let large = Value::Text("x".repeat(3_000_000));
     let echoed = connection.query("SELECT $1", std::slice::from_ref(&large))?;
     outcome.push((echoed == [[large]]).to_string());
-    outcome.push(show(connection.run("CREATE TEMP TABLE t (n int8); INSERT INTO t VALUES (1), (2)")));
+    outcome.push(show(
+        connection.run("CREATE TEMP TABLE t (n int8); INSERT INTO t VALUES (1), (2)"),
+    ));
     // An error in the midst of a pipeline is of its own statement only.
     let pipelined = connection.pipeline(&[
         ("INSERT INTO t SELECT generate_series(3, 1000)", &[]),
         ("INSERT INTO t VALUES ($1 / 0)", &[Value::Int(1)]),
-        ("SELECT count(*), sum(n)::int8 FROM t WHERE n > $1", &[Value::Int(10)]),
+        (
+            "SELECT count(*), sum(n)::int8 FROM t WHERE n > $1",
+            &[Value::Int(10)],
+        ),
     ])?;
     outcome.extend(pipelined.into_iter().map(show));
     connection.close()?;
@@ -128,11 +137,16 @@ pub fn pooled_connections(login: Login) -> Outcome {
             .map(|n| {
                 let pool = &pool;
                 scope.spawn(move || {
-                    pool.with(|connection| show(connection.query("SELECT $1 * 2", &[Value::Int(n)])))
+                    pool.with(|connection| {
+                        show(connection.query("SELECT $1 * 2", &[Value::Int(n)]))
+                    })
                 })
             })
             .collect();
-        users.into_iter().map(|user| user.join().unwrap()).collect::<Vec<_>>()
+        users
+            .into_iter()
+            .map(|user| user.join().unwrap())
+            .collect::<Vec<_>>()
     });
     let connections = pool.into_connections();
     outcome.push(connections.len().to_string());
@@ -238,7 +252,10 @@ pub fn notifications(login: Login) -> Outcome {
         is_ready.recv().unwrap();
     }
     for n in 0..20 {
-        speaker.query("SELECT pg_notify('news', $1)", &[Value::Text(format!("number {n}"))])?;
+        speaker.query(
+            "SELECT pg_notify('news', $1)",
+            &[Value::Text(format!("number {n}"))],
+        )?;
     }
     speaker.run("NOTIFY news, 'last'")?;
     let mut outcome = Vec::new();

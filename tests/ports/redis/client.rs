@@ -105,7 +105,11 @@ fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
             Err(_) => Reply::Nil,
         },
         "*" => match usize::try_from(number()?) {
-            Ok(len) => Reply::Array((0..len).map(|_| read_reply(reader)).collect::<Result<_, _>>()?),
+            Ok(len) => Reply::Array(
+                (0..len)
+                    .map(|_| read_reply(reader))
+                    .collect::<Result<_, _>>()?,
+            ),
             Err(_) => Reply::Nil,
         },
         _ => return Err(malformed()),
@@ -168,7 +172,10 @@ impl Shared {
 
     pub fn call(&self, command: &[&str]) -> Answer {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let command = command
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
         let (caller, answer) = mpsc::channel();
         self.calls.send((command, caller)).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?

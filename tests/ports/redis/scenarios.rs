@@ -119,7 +119,11 @@ pub fn publish_and_subscribe(address: SocketAddr) -> Outcome {
         let receivers = publisher.call(&["PUBLISH", "news.today", &format!("message {n}")])?;
         outcome.push(text(&receivers));
     }
-    outcome.push(text(&publisher.call(&["PUBLISH", "weather", "nobody hears"])?));
+    outcome.push(text(&publisher.call(&[
+        "PUBLISH",
+        "weather",
+        "nobody hears",
+    ])?));
     outcome.push(text(&publisher.call(&["PUBLISH", "news.today", "last"])?));
     for subscriber in subscribers {
         outcome.extend(subscriber.join().unwrap()?);
@@ -165,7 +169,11 @@ pub fn read_timeouts(address: SocketAddr) -> Outcome {
         // The reply was only late: it comes when there is something to pop.
         done.send(()).unwrap();
         redis.set_read_timeout(None)?;
-        Ok(format!("{:?}, then {}", error.kind(), text(&redis.receive()?)))
+        Ok(format!(
+            "{:?}, then {}",
+            error.kind(),
+            text(&redis.receive()?)
+        ))
     });
     while is_done.try_recv().is_err() {
         sibling.call(&["INCR", "work"])?;
@@ -226,7 +234,9 @@ pub fn killed_connection(address: SocketAddr) -> Outcome {
     let (is_known, known) = mpsc::channel();
     let victim = thread::spawn(move || -> io::Result<String> {
         let mut redis = Client::connect(address)?;
-        is_known.send(text(&redis.call(&["CLIENT", "ID"])?)).unwrap();
+        is_known
+            .send(text(&redis.call(&["CLIENT", "ID"])?))
+            .unwrap();
         let error = redis.call(&["BLPOP", "nothing", "0"]).unwrap_err();
         Ok(format!("{:?}", error.kind()))
     });

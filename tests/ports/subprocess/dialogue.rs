@@ -39,7 +39,12 @@ impl Dialogue {
             errors.read_to_string(&mut text)?;
             Ok(text)
         });
-        Ok(Dialogue { child, input, lines, errors })
+        Ok(Dialogue {
+            child,
+            input,
+            lines,
+            errors,
+        })
     }
 
     pub fn say(&mut self, line: &str) -> io::Result<()> {
@@ -63,7 +68,8 @@ impl Dialogue {
 
     pub fn ask(&mut self, line: &str) -> io::Result<String> {
         self.say(line)?;
-        self.hear().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        self.hear()
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     pub fn is_alive(&mut self) -> io::Result<bool> {

@@ -50,8 +50,11 @@ pub fn many_dialogues() -> Outcome {
 
 /// More in both directions than the pipes hold: one writes, one reads.
 pub fn bulk_through_a_filter() -> Outcome {
-    let mut child =
-        Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new("tr")
+        .args(["a-z", "A-Z"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut input = child.stdin.take().expect("it is piped");
     let mut output = child.stdout.take().expect("it is piped");
     let text = "the quick brown fox\n".repeat(100_000);
@@ -73,10 +76,17 @@ pub fn pipeline() -> Outcome {
         .stdout(Stdio::piped())
         .spawn()?;
     let sorted = sort.stdout.take().expect("it is piped");
-    let mut head =
-        Command::new("head").args(["-n", "5"]).stdin(sorted).stdout(Stdio::piped()).spawn()?;
+    let mut head = Command::new("head")
+        .args(["-n", "5"])
+        .stdin(sorted)
+        .stdout(Stdio::piped())
+        .spawn()?;
     let first = head.stdout.take().expect("it is piped");
-    let mut sed = Command::new("sed").arg("s/^/number /").stdin(first).stdout(Stdio::piped()).spawn()?;
+    let mut sed = Command::new("sed")
+        .arg("s/^/number /")
+        .stdin(first)
+        .stdout(Stdio::piped())
+        .spawn()?;
     let last = sed.stdout.take().expect("it is piped");
 
     let mut input = sort.stdin.take().expect("it is piped");
@@ -84,7 +94,9 @@ pub fn pipeline() -> Outcome {
         writeln!(input, "{n}")?;
     }
     drop(input);
-    let mut outcome = BufReader::new(last).lines().collect::<io::Result<Vec<_>>>()?;
+    let mut outcome = BufReader::new(last)
+        .lines()
+        .collect::<io::Result<Vec<_>>>()?;
     for mut child in [head, sed] {
         outcome.push(show(child.wait()?));
     }
@@ -106,7 +118,11 @@ pub fn silent_program() -> Outcome {
         let alive = silent.is_alive()?;
         silent.kill()?;
         let (rest, status, _) = silent.finish()?;
-        Ok(vec![format!("{:?}, alive: {alive}, {rest:?}, {}", error.kind(), show(status))])
+        Ok(vec![format!(
+            "{:?}, alive: {alive}, {rest:?}, {}",
+            error.kind(),
+            show(status)
+        )])
     });
     while has_timed_out.try_recv().is_err() {
         assert_eq!(sibling.ask("are you there?")?, "are you there?");
@@ -120,7 +136,12 @@ pub fn silent_program() -> Outcome {
 /// How programs can end, and how they can fail to begin.
 pub fn ends() -> Outcome {
     let mut outcome = Vec::new();
-    for script in ["exit 0", "exit 42", "kill -TERM $$", "echo out; echo err >&2; exit 1"] {
+    for script in [
+        "exit 0",
+        "exit 42",
+        "kill -TERM $$",
+        "echo out; echo err >&2; exit 1",
+    ] {
         let output = shell(script).output()?;
         let (out, err) = (output.stdout.escape_ascii(), output.stderr.escape_ascii());
         outcome.push(format!("{}, {out}, {err}", show(output.status)));
@@ -129,7 +150,14 @@ pub fn ends() -> Outcome {
         outcome.push(format!("{:?}", command.spawn().unwrap_err().kind()));
     }
     let mut nowhere = Command::new("true");
-    outcome.push(format!("{:?}", nowhere.current_dir("/no/such/directory").status().unwrap_err().kind()));
+    outcome.push(format!(
+        "{:?}",
+        nowhere
+            .current_dir("/no/such/directory")
+            .status()
+            .unwrap_err()
+            .kind()
+    ));
 
     // Who says nothing any more may still be spoken to.
     let mut deaf = Dialogue::start(&mut shell("exec 0<&-; echo deaf; read -r line < /dev/null"))?;

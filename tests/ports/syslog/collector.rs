@@ -29,10 +29,16 @@ impl Collector {
         let threads = (0..threads)
             .map(|_| {
                 let (socket, entries) = (socket.try_clone()?, Arc::clone(&entries));
-                Ok(thread::spawn(move || collect(&socket, &entries, threshold, next)))
+                Ok(thread::spawn(move || {
+                    collect(&socket, &entries, threshold, next)
+                }))
             })
             .collect::<io::Result<_>>()?;
-        Ok(Collector { socket, entries, threads })
+        Ok(Collector {
+            socket,
+            entries,
+            threads,
+        })
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {

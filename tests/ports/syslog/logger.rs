@@ -31,7 +31,12 @@ impl Logger {
         let mut others = collectors.into_iter();
         socket.connect(others.next().ok_or(io::ErrorKind::InvalidInput)?)?;
         let (host, program) = (host.to_owned(), program.to_owned());
-        Ok(Logger { socket, others, host, program })
+        Ok(Logger {
+            socket,
+            others,
+            host,
+            program,
+        })
     }
 
     pub fn log(&mut self, severity: Severity, message: &str) -> io::Result<()> {
@@ -86,7 +91,11 @@ impl Background {
             }
             Ok(())
         });
-        Background { queue: Some(queue), lost: 0, thread: Some(thread) }
+        Background {
+            queue: Some(queue),
+            lost: 0,
+            thread: Some(thread),
+        }
     }
 
     pub fn log(&mut self, severity: Severity, message: String) {

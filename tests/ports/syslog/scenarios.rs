@@ -14,15 +14,24 @@ pub type Outcome = io::Result<Vec<String>>;
 const PATIENT: Duration = Duration::from_secs(60);
 const IMPATIENT: Duration = Duration::from_millis(30);
 
-const SEVERITIES: [Severity; 4] =
-    [Severity::Error, Severity::Warning, Severity::Notice, Severity::Debug];
+const SEVERITIES: [Severity; 4] = [
+    Severity::Error,
+    Severity::Warning,
+    Severity::Notice,
+    Severity::Debug,
+];
 
 fn show(entries: Vec<Entry>) -> Vec<String> {
     entries
         .into_iter()
-        .map(|Entry { severity, host, program, message }| {
-            format!("{severity} {host} {program}: {message}")
-        })
+        .map(
+            |Entry {
+                 severity,
+                 host,
+                 program,
+                 message,
+             }| { format!("{severity} {host} {program}: {message}") },
+        )
         .collect()
 }
 
@@ -61,13 +70,26 @@ pub fn odd_messages() -> Outcome {
     let header = "<27>1 - host odd - - - ".len();
     let longest = 65507 - header;
     logger.log(Severity::Error, &"x".repeat(longest))?;
-    let refused = logger.log(Severity::Error, &"x".repeat(longest + 1)).unwrap_err();
+    let refused = logger
+        .log(Severity::Error, &"x".repeat(longest + 1))
+        .unwrap_err();
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    for nonsense in [b"nonsense".as_slice(), b"\xff\xfe", b"<14>1", b"<x>1 - a b - - - c"] {
+    for nonsense in [
+        b"nonsense".as_slice(),
+        b"\xff\xfe",
+        b"<14>1",
+        b"<x>1 - a b - - - c",
+    ] {
         socket.send_to(nonsense, address)?;
     }
-    let lengths = collector.stop()?.into_iter().map(|entry| entry.message.len().to_string());
-    Ok([format!("{:?}", refused.raw_os_error())].into_iter().chain(lengths).collect())
+    let lengths = collector
+        .stop()?
+        .into_iter()
+        .map(|entry| entry.message.len().to_string());
+    Ok([format!("{:?}", refused.raw_os_error())]
+        .into_iter()
+        .chain(lengths)
+        .collect())
 }
 
 /// The first collector has gone: its host tells, and the second is taken.
