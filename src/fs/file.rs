@@ -418,10 +418,8 @@ impl Read for &File {
         match String::from_utf8(bytes) {
             Ok(text) if buffer.is_empty() => *buffer = text,
             Ok(text) => buffer.push_str(&text),
-            Err(_) => {
-                let message = "stream did not contain valid UTF-8";
-                return result.and(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
-            }
+            // The error in std's own form.
+            Err(_) => return result.and_then(|_| (&b"\xff"[..]).read_to_string(buffer)),
         }
         result
     }

@@ -11,8 +11,13 @@
 //! other processes share, are left as they are; one that somebody has set to
 //! non-blocking mode is waited for like any other, where std fails with
 //! `WouldBlock`. [`print!`](crate::print!), [`println!`](crate::println!),
-//! [`eprint!`](crate::eprint!) and [`eprintln!`](crate::eprintln!) write to them;
-//! std's macros write to std's handles and block.
+//! [`eprint!`](crate::eprint!) and [`eprintln!`](crate::eprintln!) write to them.
+//!
+//! std's macros, which need no import, write to std's handles and block. What
+//! they have printed and not flushed is flushed by [`stdout`]`().flush()` too, so
+//! that a prompt appears before its answer is waited for; otherwise the two
+//! buffers know nothing of each other. `use greenring::{print, println};` makes
+//! one of them.
 //!
 //! # Difference from std
 //!

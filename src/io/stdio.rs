@@ -450,7 +450,7 @@ impl Stderr {
 
 /// What a handle of an output and its lock have in common.
 macro_rules! output {
-    ($handle:ident, $lock:ident) => {
+    ($handle:ident, $lock:ident, $std:ident) => {
         write_by_lock!($handle);
         write_by_lock!(&$handle);
 
@@ -469,6 +469,9 @@ macro_rules! output {
             }
 
             fn flush(&mut self) -> io::Result<()> {
+                // A prompt that was printed by std's macro, before the answer is
+                // asked for here. Costs nothing if there is none.
+                io::$std().flush()?;
                 self.hold.with(|writer| writer.flush())
             }
         }
@@ -519,8 +522,8 @@ macro_rules! write_by_lock {
     };
 }
 
-output!(Stdout, StdoutLock);
-output!(Stderr, StderrLock);
+output!(Stdout, StdoutLock, stdout);
+output!(Stderr, StderrLock, stderr);
 
 impl From<Stdout> for Stdio {
     /// A child's output that goes where this process's standard output goes.

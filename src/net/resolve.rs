@@ -205,12 +205,12 @@ pub(crate) fn each_address<T>(
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "could not resolve to any addresses",
-        )
-    }))
+    let none: &[SocketAddr] = &[];
+    // std makes its errors in a form of their own, which nobody else can.
+    last.map_or_else(
+        || std::net::TcpStream::connect(none).map(|_| unreachable!()),
+        Err,
+    )
 }
 
 /// The host that std would look up for this text; `None` if it is an address

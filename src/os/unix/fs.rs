@@ -7,7 +7,7 @@
 //! [`Metadata`](crate::fs::Metadata), [`Permissions`](crate::fs::Permissions)
 //! and [`FileType`](crate::fs::FileType) are std's.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs;
 use std::path::Path;
@@ -71,10 +71,8 @@ pub trait FileExt {
     fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.read_at(buf, offset) {
-                Ok(0) => {
-                    let message = "failed to fill whole buffer";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-                }
+                // The error in std's own form.
+                Ok(0) => return io::empty().read_exact(buf),
                 Ok(count) => {
                     buf = &mut buf[count..];
                     offset += count as u64;
@@ -129,10 +127,8 @@ pub trait FileExt {
     fn write_all_at(&self, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.write_at(buf, offset) {
-                Ok(0) => {
-                    let message = "failed to write whole buffer";
-                    return Err(io::Error::new(io::ErrorKind::WriteZero, message));
-                }
+                // The error in std's own form.
+                Ok(0) => return (&mut [][..]).write_all(buf),
                 Ok(count) => {
                     buf = &buf[count..];
                     offset += count as u64;
