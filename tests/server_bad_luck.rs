@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use common::net::{reset_on_close, wait_until};
-use common::{Rng, open_descriptors};
+use common::{Child, Rng, child_on_each_backend, end_after, forked, is_child, open_descriptors};
 use greenring::net::server::StreamServer;
 use greenring::net::{SocketAddr, TcpListener, TcpStream};
 use greenring::thread;
@@ -309,4 +309,30 @@ both_backends! {
             }
         }
     }
+}
+
+#[test]
+fn a_forked_child_drops_a_server_without_harm() {
+    const TEST: &str = "a_forked_child_drops_a_server_without_harm";
+    if is_child(TEST) {
+        end_after(30);
+        let (server, address) = server();
+        server.start(echo).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        exchange(&client, 1);
+        let server = Cell::new(Some(server));
+        let code = forked(|| {
+            drop(server.take());
+            3
+        });
+        assert_eq!(code, 3);
+        exchange(&client, 2);
+        exchange(&TcpStream::connect(address).unwrap(), 3);
+        let server = server.take().expect("the child has taken its own");
+        drop(client);
+        server.stop();
+        assert_eq!(server.stats().finished, 2);
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[], Child::assert_success);
 }

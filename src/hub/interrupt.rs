@@ -198,6 +198,8 @@ pub(crate) fn cancel(identity: &Identity) {
     let home = identity.home().expect("an OS thread is not cancelled");
     let (index, id) = (home.index, identity.id().get());
     current::with(|context| match context {
+        // The green thread is not here, and the ring is not either.
+        Context::Hub(hub) if hub.is_forked_child() => {}
         Context::Hub(hub) if hub.inbox.is(home) => hub.cancel(index, id),
         _ => home.send(Mail::Cancel { index, id }),
     });
