@@ -550,3 +550,29 @@ both_backends_alone! {
         assert_same(&collects.join().unwrap(), &content);
     }
 }
+
+#[test]
+fn a_socket_without_a_reader_is_an_error_whatever_becomes_of_sigpipe() {
+    const TEST: &str = "a_socket_without_a_reader_is_an_error_whatever_becomes_of_sigpipe";
+    if common::is_child(TEST) {
+        common::end_after(60);
+        // SAFETY: the default action, in a process of its own.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let (mut from, mut feeds) = connection();
+        let (mut to, gone) = connection();
+        drop(gone);
+        let feeding = thread::spawn(move || while feeds.write_all(&bytes(1000)).is_ok() {});
+        let error = io::copy(&mut from, &mut to).unwrap_err();
+        eprintln!("{:?}", error.kind());
+        drop(from);
+        feeding.join().unwrap();
+        return;
+    }
+    common::child_on_each_backend(TEST, TEST, &[], |child| {
+        child.assert_success();
+        assert!(
+            child.stderr.contains("BrokenPipe") || child.stderr.contains("ConnectionReset"),
+            "{child:#?}"
+        );
+    });
+}

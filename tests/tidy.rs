@@ -130,6 +130,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "fs/file.rs",
         "FromRawFd is an unsafe trait function; asks statx(2) for a length",
     ),
+    ("fd/splice.rs", "asks what becomes of a signal"),
     (
         "fd/standard.rs",
         "names descriptors by number; registers a function in C",

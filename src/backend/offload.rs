@@ -10,7 +10,8 @@
 //! and handing a thousand of them to 64 OS threads costs four times the
 //! processor time of handing them to two. So of these only one per processor
 //! runs, unless none of them has got on for [`PATIENCE`]: where the disk keeps
-//! everybody waiting more OS threads come, one after the other.
+//! everybody waiting more OS threads come, one after the other, and stay for as
+//! long as the slow ones do.
 //!
 //! A job tells its result itself, so whoever asked for it may go away if it
 //! owns all it touches.
@@ -81,13 +82,38 @@ struct Queue {
     running: usize,
     /// When a job was last taken.
     moved: Option<Instant>,
+    /// Jobs that started late: for the slow ones before them others may start
+    /// at once, until those are over.
+    late: usize,
 }
 
 impl Queue {
+    /// Jobs that may start at once beside those that run.
+    fn at_once(&self, lane: Lane) -> usize {
+        let places = (lane.at_once() + self.late).min(lane.most());
+        places.saturating_sub(self.running)
+    }
+
+    /// A job has been taken.
+    fn starts(&mut self, lane: Lane, now: Instant) {
+        if self.at_once(lane) == 0 {
+            self.late += 1;
+        }
+        self.running += 1;
+        self.moved = Some(now);
+    }
+
+    fn ends(&mut self, lane: Lane) {
+        self.running -= 1;
+        if self.running < lane.at_once() {
+            self.late = 0;
+        }
+    }
+
     /// Jobs that may start now if there are OS threads: as many as start at
     /// once, and one more if none has been taken for too long.
     fn startable(&self, lane: Lane, now: Instant) -> usize {
-        let at_once = lane.at_once().saturating_sub(self.running);
+        let at_once = self.at_once(lane);
         if at_once >= self.jobs.len() {
             return self.jobs.len();
         }
@@ -97,7 +123,7 @@ impl Queue {
     /// When a job may start that does not start at once, if none is taken
     /// before.
     fn next_late(&self, lane: Lane) -> Option<Instant> {
-        let at_once = lane.at_once().saturating_sub(self.running);
+        let at_once = self.at_once(lane);
         if self.running + at_once >= lane.most() {
             return None;
         }
@@ -147,8 +173,7 @@ impl Pool {
             let (lane, queue) = (Lane::ALL[index], &mut self.queues[index]);
             if queue.startable(lane, now) > 0 {
                 self.turn = index + 1;
-                queue.running += 1;
-                queue.moved = Some(now);
+                queue.starts(lane, now);
                 self.idle -= 1;
                 return queue.jobs.pop_front().map(|(_, job)| (lane, job));
             }
@@ -190,6 +215,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
             jobs: VecDeque::new(),
             running: 0,
             moved: None,
+            late: 0,
         }
     }; Lane::ALL.len()],
     turn: 0,
@@ -279,7 +305,7 @@ fn work() {
             std::mem::forget(payload);
         }
         pool = self::pool();
-        pool.queues[lane as usize].running -= 1;
+        pool.queues[lane as usize].ends(lane);
         pool.idle += 1;
     }
 }
@@ -369,6 +395,34 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(idle_os_threads(), pool().os_threads);
+    }
+
+    #[test]
+    fn who_is_slow_gives_others_a_place_for_as_long_as_it_lasts() {
+        let now = Instant::now();
+        let base = Lane::Files.at_once();
+        let mut queue = Queue {
+            jobs: (0..2).map(|_| (now, Box::new(|| {}) as Job)).collect(),
+            ..Queue::default()
+        };
+        for _ in 0..base {
+            queue.starts(Lane::Files, now);
+        }
+        assert_eq!(queue.startable(Lane::Files, now), 0);
+        assert_eq!(queue.next_late(Lane::Files), Some(now + PATIENCE));
+        let late = now + PATIENCE;
+        assert_eq!(queue.startable(Lane::Files, late), 1);
+        queue.starts(Lane::Files, late);
+        assert_eq!(queue.startable(Lane::Files, late), 0);
+        // Its place is free again, and the next one need not wait.
+        queue.ends(Lane::Files);
+        assert_eq!(queue.startable(Lane::Files, late), 1);
+        // The slow ones end, and with them what they were the reason for.
+        for _ in 0..base {
+            queue.ends(Lane::Files);
+        }
+        assert_eq!(queue.at_once(Lane::Files), base);
+        assert_eq!(queue.late, 0);
     }
 
     #[test]

@@ -16,8 +16,11 @@
 //! What cannot be done this way is told, and the caller goes on by reads and
 //! writes with no byte lost.
 
+#![allow(unsafe_code)] // Asks what becomes of a signal.
+
 use std::cell::Cell;
 use std::io::{self, PipeReader, PipeWriter, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::PoisonError;
@@ -179,12 +182,25 @@ pub(crate) fn copy(from: &dyn End, to: &dyn End, most: u64, moved: &Moved) -> io
     }
     match (source.kind, target.kind) {
         (Kind::Other, _) | (_, Kind::Other) => Ok(false),
+        (_, Kind::Socket) if !ignores_sigpipe() => Ok(false),
         // Not all file systems know ranges, least of all of each other.
         (Kind::Storage, Kind::Storage) => Ok(by_ranges(&source, &target, most, moved)?
             || through_a_pipe(&source, &target, to, most, moved)?),
         (Kind::Pipe, _) | (_, Kind::Pipe) => directly(&source, &target, most, moved),
         _ => through_a_pipe(&source, &target, to, most, moved),
     }
+}
+
+/// Whether a write to a socket that nobody reads from gives an error without a
+/// signal first, as every Rust program has it from its start. splice(2) knows no
+/// MSG_NOSIGNAL.
+fn ignores_sigpipe() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: it asks only, and the kernel fills in the structure.
+    let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all zero is a sigaction, too.
+    let action = unsafe { action.assume_init() };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 // ----- one end --------------------------------------------------------------
