@@ -1,7 +1,7 @@
 //! Green threads over io_uring: plain blocking Rust, std's names, no async.
 //!
 //! greenring runs stackful coroutines, *green threads*, on a *hub*, one per OS
-//! thread. The hub hands socket operations and timers to io_uring and parks
+//! thread. The hub hands socket and file operations and timers to io_uring and parks
 //! the green thread until its completion arrives. The code above is ordinary
 //! blocking Rust over borrowed buffers; it is ported from std by replacing
 //! `std::` in its imports. Where io_uring is forbidden an epoll backend serves
@@ -29,6 +29,10 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`net`], [`os::unix::net`], [`fs`], [`io`] and [`process`] are std's modules of
+//! these names; [`blocking`](blocking()) runs what cannot park, and
+//! [`net::server`] serves.
 //!
 //! Around that stands what concurrent programs need, under std's names where
 //! std has it: [`thread`] with scopes, [`sync`] with locks and channels,

@@ -21,6 +21,9 @@
 //!
 //! # Difference from std
 //!
+//! - Where several read from one terminal, who does not get the line sits on an
+//!   OS thread of the offload pool until there is another one, and can no more be
+//!   interrupted than in std.
 //! - `is_terminal` is a method of the standard streams, not of
 //!   [`std::io::IsTerminal`], which is closed to other types.
 //! - [`copy()`] parks, and has the kernel move the bytes between greenring's types.

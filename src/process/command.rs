@@ -251,12 +251,13 @@ impl Command {
     /// The child is forked on the calling OS thread and inherits what belongs to
     /// that: its affinity, its namespaces, its seccomp filters; PR_SET_PDEATHSIG
     /// tells the end of that OS thread. So this call keeps its hub from
-    /// everything else until the program has started. Measured: 0.1 ms, in
-    /// processes of any size, as std uses posix_spawn(3). With a `pre_exec`, `uid` or
-    /// `gid`, and where `PATH` is set and looked through, it uses fork(2), which
-    /// copies page tables: 0.4 ms, and 25 ms for each resident GiB. A large
-    /// process may rather spawn in [`blocking`](crate::blocking()), on an OS thread
-    /// of the offload pool, which ends when it has been idle.
+    /// everything else until the program has started. Measured on the wall of a busy
+    /// machine: 0.1 ms, in processes of any size, as std uses posix_spawn(3). With a
+    /// `pre_exec`, `uid` or `gid`, and where `PATH` is set and looked through, it uses
+    /// fork(2), which copies page tables: 0.4 ms, and up to 200 ms for each resident
+    /// GiB (25 ms of them on the processor). A large process may rather spawn in
+    /// [`blocking`](crate::blocking()), on an OS thread of the offload pool, which
+    /// ends when it has been idle.
     ///
     /// # Errors
     ///
