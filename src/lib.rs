@@ -46,9 +46,9 @@
 //!
 //! ```text
 //!  5  runtime  inspect                                  start and look
-//!  4  thread  net  io  fs  process  os  time  signal   std's faces: names and docs, no mechanism
+//!  4  thread  net  io  fs  process  os  time  signal    std's faces: names and docs, no mechanism
 //!     pool
-//!  3  fd  sync  cancel  blocking  block_on              typed operations and waiting, on park and perform
+//!  3  fd  sync  cancel  blocking  block_on  pauses      typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
 //!  0  atomic  std  libc  nix  io-uring  corosensei  slab
@@ -98,6 +98,7 @@ mod block_on;
 mod blocking;
 mod fd;
 mod hub;
+mod pauses;
 
 pub mod cancel;
 pub mod fs;

@@ -34,6 +34,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("cancel", 3),
     ("blocking", 3),
     ("block_on", 3),
+    ("pauses", 3),
     ("hub", 2),
     ("hub::stack", 1),
     ("hub::arena", 1),

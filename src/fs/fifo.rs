@@ -18,9 +18,9 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::sys::stat::fstat;
 
 use super::on_path;
-use super::pauses::Pauses;
 use crate::fd::{self, Interest, Limit};
 use crate::hub;
+use crate::pauses::Pauses;
 
 /// An open file.
 type File = fd::File<fs::File>;
@@ -67,7 +67,7 @@ fn is_fifo(file: &fs::File) -> bool {
 
 /// Opens a file. `custom_flags` are those that `options` have.
 pub(super) fn open(options: &fs::OpenOptions, custom_flags: i32, path: &Path) -> io::Result<File> {
-    let mut pauses = Pauses::new();
+    let mut pauses = Pauses::short();
     loop {
         let options = options.clone();
         match on_path(path, move |path| attempt(options, custom_flags, path))? {
@@ -101,7 +101,7 @@ fn attempt(mut options: fs::OpenOptions, flags: i32, path: &Path) -> io::Result<
 
 /// Waits until a reader's FIFO has, or has had, a writer.
 fn when_written(file: File) -> io::Result<File> {
-    let mut pauses = Pauses::new();
+    let mut pauses = Pauses::short();
     loop {
         // Data, or the hang-up of a writer that has gone again.
         if file.wait_for(Interest::Readable, Limit::Timeout(pauses.next()))?

@@ -4,7 +4,7 @@ use std::fs::{self, TryLockError};
 use std::io;
 
 use super::file::File;
-use super::pauses::Pauses;
+use crate::pauses::Pauses;
 
 impl File {
     /// Locks the file for this handle alone, and waits until nobody else has it
@@ -107,7 +107,7 @@ impl File {
     }
 
     fn lock_by(&self, try_lock: fn(&fs::File) -> Result<(), TryLockError>) -> io::Result<()> {
-        let mut pauses = Pauses::new();
+        let mut pauses = Pauses::short();
         loop {
             match self.on_disk(|file| Ok(try_lock(file)))? {
                 Err(TryLockError::WouldBlock) => pauses.sleep(),

@@ -37,7 +37,6 @@ mod file;
 mod lock;
 mod open;
 mod paths;
-mod pauses;
 
 use std::io;
 use std::path::Path;

@@ -6,11 +6,11 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{self, ExitStatus, Output};
-use std::time::Duration;
 
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout};
 use crate::fd::{self, Interest, Limit};
 use crate::hub;
+use crate::pauses::Pauses;
 use crate::thread;
 
 /// A child process, as `std::process::Child`.
@@ -122,7 +122,7 @@ impl Child {
         // again before it waits for whoever has the number now.
         let pidfd = open_pidfd(self.id()).ok();
         let mut has_ended = false;
-        let mut pause = Duration::from_millis(1);
+        let mut pauses = Pauses::short();
         loop {
             if let Some(status) = self.std.try_wait()? {
                 return Ok(status);
@@ -134,10 +134,7 @@ impl Child {
                     has_ended = true;
                 }
                 // Also for a child that has ended but belongs to a debugger yet.
-                _ => {
-                    thread::sleep(pause);
-                    pause = (2 * pause).min(LONGEST_PAUSE);
-                }
+                _ => pauses.sleep(),
             }
         }
     }
@@ -205,8 +202,6 @@ impl Child {
         })
     }
 }
-
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// pidfd_open(2), Linux 5.3: a descriptor that is readable once the process has
 /// ended. It has O_CLOEXEC.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Stats;
 use crate::cancel;
 use crate::fd::{self, Interest, Limit};
+use crate::pauses::Pauses;
 use crate::pool::Pool;
 use crate::sync::Event;
 use crate::thread::{self, Builder, JoinHandle};
@@ -379,7 +380,8 @@ impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
 
     /// Accepts until it is interrupted, or the listener fails.
     fn accept(&self) -> io::Result<()> {
-        let mut pause = FIRST_PAUSE;
+        let begin = || Pauses::between(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut pauses = begin();
         loop {
             // First a place, so that nobody is accepted and left waiting.
             let place = self.pool.admit();
@@ -394,7 +396,7 @@ impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
                         handling.reach(Progress::Finished);
                     });
                     if served.is_ok() {
-                        pause = FIRST_PAUSE;
+                        pauses = begin();
                         continue;
                     }
                     // The connection is closed: there is no stack for it.
@@ -414,8 +416,7 @@ impl<L: Listen, H: Fn(L::Stream, L::Address) + 'static> Accepting<L, H> {
                 Trouble::OneConnection => count(&self.counters.failed),
                 Trouble::Shortage => {
                     count(&self.counters.pauses);
-                    thread::sleep(pause);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pauses.sleep();
                 }
             }
         }
