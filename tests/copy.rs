@@ -355,8 +355,8 @@ both_backends! {
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         assert_eq!(file.stream_position().unwrap(), 0);
 
-        let (mut here, there) = connection();
-        drop(there);
+        let (mut here, _there) = connection();
+        here.shutdown(Shutdown::Write).unwrap();
         let error = io::copy(&mut file, &mut here).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         assert_eq!(file.stream_position().unwrap(), 0, "nothing was written");

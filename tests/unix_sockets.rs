@@ -5,6 +5,8 @@ mod common;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::os::fd::AsRawFd;
+
 use common::Rng;
 use common::net::{bytes_from, wait_for_parked};
 use greenring::io::{ErrorKind, Read, Write};
@@ -40,6 +42,17 @@ fn address() -> SocketAddr {
 }
 
 both_backends! {
+    fn an_accept_ends_when_its_listener_is_shut_down() {
+        let listener = UnixListener::bind_addr(&address()).unwrap();
+        let clone = listener.try_clone().unwrap();
+        let accepts = thread::spawn(move || clone.accept().map(drop));
+        thread::yield_now();
+        nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+        let error = accepts.join().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(listener.accept().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
     fn a_hundred_clients_are_served() {
         let place = Place::new();
         let listener = UnixListener::bind(&place.0).unwrap();

@@ -183,8 +183,11 @@ impl List {
             // lends in place, and a listed waiter is pending.
             let operation = unsafe { waiter.operation.as_ref() };
             let mut result = attempt(operation);
-            if result == -libc::EAGAIN && ended && syscall::has_ended(operation) {
-                result = 0;
+            if result == -libc::EAGAIN
+                && ended
+                && let Some(end) = syscall::at_the_end(operation)
+            {
+                result = end;
             }
             if result != -libc::EAGAIN {
                 self.remove_after(waiters, previous);
@@ -295,8 +298,10 @@ impl Epoll {
     pub(super) unsafe fn submit(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
         if !self.must_queue(operation) {
             let mut result = attempt(operation);
-            if result == -libc::EAGAIN && self.has_ended(operation) {
-                result = 0;
+            if result == -libc::EAGAIN
+                && let Some(end) = self.at_the_end(operation)
+            {
+                result = end;
             }
             if result != -libc::EAGAIN {
                 self.counters.direct += 1;
@@ -319,18 +324,16 @@ impl Epoll {
             })
     }
 
-    /// Whether an operation that would block is a receive from a socket at its
-    /// end; see [`syscall::has_ended`].
+    /// What becomes of an operation that would block on a socket at its end; see
+    /// [`syscall::at_the_end`].
     #[inline]
-    fn has_ended(&self, operation: &Operation<'_>) -> bool {
+    fn at_the_end(&self, operation: &Operation<'_>) -> Option<i32> {
         let descriptor = operation.descriptor();
-        self.registrations
-            .get(descriptor.fd as usize)
-            .is_some_and(|registration| {
-                registration.id == descriptor.id
-                    && registration.has_ended
-                    && syscall::has_ended(operation)
-            })
+        let registration = self.registrations.get(descriptor.fd as usize)?;
+        if registration.id != descriptor.id || !registration.has_ended {
+            return None;
+        }
+        syscall::at_the_end(operation)
     }
 
     /// Lists an operation that would block, or that has to wait for others.

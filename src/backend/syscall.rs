@@ -65,8 +65,8 @@ pub(crate) fn perform_blocking(
         if result != -libc::EAGAIN {
             return Some(result);
         }
-        if has_ended(operation) {
-            return Some(0);
+        if let Some(end) = at_the_end(operation) {
+            return Some(end);
         }
         let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if remaining == Some(Duration::ZERO) {
@@ -106,16 +106,19 @@ pub(super) fn is_announced(operation: &Operation<'_>) -> bool {
     }
 }
 
-/// Whether an operation that would block is a receive from a socket that was
-/// shut down for reading.
+/// What becomes of an operation that would block on a socket that was shut down
+/// for reading, if it is one that ends there.
 ///
-/// A receive that blocks ends with 0 then, and so does this one. recvmsg(2)
-/// without blocking is told EAGAIN of a datagram socket for ever, and no event
-/// comes after the first.
+/// A call that blocks ends then: a receive with 0, an accept with EINVAL. Without
+/// blocking, recvmsg(2) of a datagram socket and accept4(2) of a Unix listener are
+/// told EAGAIN for ever, and no event comes after the first.
 #[cold]
-pub(super) fn has_ended(operation: &Operation<'_>) -> bool {
-    let (Operation::Recv { socket, .. } | Operation::RecvMessage { socket, .. }) = operation else {
-        return false;
+pub(super) fn at_the_end(operation: &Operation<'_>) -> Option<i32> {
+    let (Operation::Recv { socket, .. }
+    | Operation::RecvMessage { socket, .. }
+    | Operation::Accept { socket, .. }) = operation
+    else {
+        return None;
     };
     let mut entry = libc::pollfd {
         fd: socket.fd,
@@ -124,8 +127,10 @@ pub(super) fn has_ended(operation: &Operation<'_>) -> bool {
     };
     // SAFETY: one entry, on this frame.
     let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
-    let has_ended = ready > 0 && entry.revents & libc::POLLRDHUP != 0;
-    if let (true, Operation::RecvMessage { message, .. }) = (has_ended, operation) {
+    if ready <= 0 || entry.revents & libc::POLLRDHUP == 0 {
+        return None;
+    }
+    if let Operation::RecvMessage { message, .. } = operation {
         // SAFETY: `message` borrows the header for writing.
         let header = unsafe { &mut *message.pointer() };
         // As recvmsg(2) leaves it: nothing came, from nobody.
@@ -133,7 +138,8 @@ pub(super) fn has_ended(operation: &Operation<'_>) -> bool {
         header.msg_controllen = 0;
         header.msg_flags = 0;
     }
-    has_ended
+    let is_accept = matches!(operation, Operation::Accept { .. });
+    Some(if is_accept { -libc::EINVAL } else { 0 })
 }
 
 /// Whether an address is a Unix socket's: the family stands first.

@@ -274,16 +274,17 @@ impl<S: AsFd> Socket<S> {
         count(hub::perform(operation, limit)?)
     }
 
-    /// sendmsg(2) of a datagram over a Unix socket, without SIGPIPE. `is_named`:
-    /// the message says whom it goes to.
+    /// sendmsg(2) of a datagram that the ring would not send as a whole, without
+    /// SIGPIPE. `is_announced`: readiness tells of room for it.
     ///
-    /// It is tried here and never left to the ring: where the receiver's queue is
-    /// full, Linux has taken the bytes off the message before it says so, and the
-    /// ring, which tries again with the same message, sends an empty datagram.
-    pub(crate) fn send_unix_datagram(
+    /// It is tried here: where there is no room Linux may have taken bytes off the
+    /// message before it says so, and the ring, which tries again with the same
+    /// message, sends the rest. So it is over Unix sockets, whose receiver's queue
+    /// is looked at last, and over UDP with what takes several packets.
+    pub(crate) fn send_datagram(
         &self,
         message: &mut Message<'_>,
-        is_named: bool,
+        is_announced: bool,
     ) -> io::Result<usize> {
         /// Pauses between two tries where no readiness tells of room.
         const PAUSE: Duration = Duration::from_millis(1);
@@ -292,10 +293,15 @@ impl<S: AsFd> Socket<S> {
         let deadline = match limit {
             // One that the clock cannot express is never reached.
             Limit::Timeout(timeout) => Instant::now().checked_add(timeout),
-            Limit::Forever | Limit::Now => None,
+            Limit::Forever | Limit::Now | Limit::Once => None,
+        };
+        let attempt = if limit == Limit::Now {
+            limit
+        } else {
+            Limit::Once
         };
         loop {
-            let error = match self.send_message_once(message, Limit::Now) {
+            let error = match self.send_message_once(message, attempt) {
                 Ok(sent) => return Ok(sent),
                 Err(error) => error,
             };
@@ -304,7 +310,7 @@ impl<S: AsFd> Socket<S> {
             if error.raw_os_error() != Some(libc::EAGAIN) || limit == Limit::Now || has_passed {
                 return Err(error);
             }
-            if is_named {
+            if !is_announced {
                 let next = now + PAUSE;
                 let next = deadline.map_or(next, |deadline| deadline.min(next));
                 // Nobody has an unparker for this wait.

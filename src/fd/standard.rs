@@ -157,7 +157,7 @@ fn perform<L: Send>(
                     fd: fd.as_raw_fd(),
                     id: Descriptor::FOREIGN,
                 };
-                count(hub::perform(operation(file, &mut lent), Limit::Now)?)
+                count(hub::perform(operation(file, &mut lent), Limit::Once)?)
             }
             Ok(nature @ (Nature::Storage | Nature::Device)) if has_hub => {
                 if nature == Nature::Device {

@@ -49,6 +49,8 @@ pub(crate) enum Limit {
     Timeout(Duration),
     /// It must not wait at all.
     Now,
+    /// It is tried once, by a caller who waits for another turn if it would block.
+    Once,
 }
 
 /// How often in a turn operations that must not wait are taken for what they
@@ -130,11 +132,11 @@ fn perform_plainly(operation: &Operation<'_>, limit: Limit) -> Performed {
     let timeout = match limit {
         Limit::Forever => None,
         Limit::Timeout(timeout) => Some(timeout),
-        Limit::Now => Some(Duration::ZERO),
+        Limit::Now | Limit::Once => Some(Duration::ZERO),
     };
     match backend::perform_blocking(operation, timeout) {
         Some(result) => Performed::at_once(result),
-        None if limit == Limit::Now => Performed::at_once(-libc::EAGAIN),
+        None if matches!(limit, Limit::Now | Limit::Once) => Performed::at_once(-libc::EAGAIN),
         None => Performed::TimedOut,
     }
 }
@@ -151,6 +153,11 @@ impl Hub {
         if self.is_interrupted(block) {
             self.yield_now();
             return Performed::Interrupted;
+        }
+        if limit == Limit::Once {
+            let result = backend::attempt(operation);
+            self.spend_or_yield();
+            return Performed::at_once(result);
         }
 
         let slot = &block.slot;
@@ -205,7 +212,7 @@ impl Hub {
             Limit::Timeout(timeout) => Instant::now()
                 .checked_add(timeout)
                 .map_or(u64::MAX, |deadline| self.nanoseconds(deadline)),
-            Limit::Forever | Limit::Now => u64::MAX,
+            Limit::Forever | Limit::Now | Limit::Once => u64::MAX,
         };
         let nearest = own.min(self.limit(block));
         if nearest != u64::MAX {

@@ -17,7 +17,8 @@
 //! they have printed and not flushed is flushed by [`stdout`]`().flush()` too, so
 //! that a prompt appears before its answer is waited for; otherwise the two
 //! buffers know nothing of each other. `use greenring::{print, println};` makes
-//! one of them.
+//! one of them. (`use greenring::*;` leaves the compiler in doubt whose are
+//! meant.)
 //!
 //! # Difference from std
 //!

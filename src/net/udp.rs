@@ -15,6 +15,10 @@ use super::resolve::{ToSocketAddrs, each_address};
 use crate::backend::{Message, SocketName};
 use crate::fd::{Direction, Socket};
 
+/// Bytes that go as one packet over every network: IPv6's least MTU of 1280 less
+/// its header and UDP's (RFC 8200).
+const ONE_PACKET: usize = 1232;
+
 /// A UDP socket, as `std::net::UdpSocket`.
 ///
 /// It is closed when it is dropped. A socket that was
@@ -168,8 +172,12 @@ impl UdpSocket {
         };
         let receiver = address::encode(&address);
         let buffers = [IoSlice::new(buf)];
-        self.0
-            .send_message(&mut Message::new(&buffers[..]).to(&receiver))
+        let mut message = Message::new(&buffers[..]).to(&receiver);
+        if buf.len() > ONE_PACKET {
+            self.0.send_datagram(&mut message, true)
+        } else {
+            self.0.send_message(&mut message)
+        }
     }
 
     /// The address of the peer that the socket was connected to.
@@ -705,7 +713,12 @@ impl UdpSocket {
     /// ```
     #[inline]
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf)
+        if buf.len() > ONE_PACKET {
+            let buffers = [IoSlice::new(buf)];
+            self.0.send_datagram(&mut Message::new(&buffers[..]), true)
+        } else {
+            self.0.send(buf)
+        }
     }
 
     /// Waits for a datagram and takes it: the peer's, if there is one.

@@ -326,7 +326,7 @@ impl UnixDatagram {
         let receiver = address::encode(socket_addr);
         let buffers = [IoSlice::new(buf)];
         let mut message = Message::new(&buffers[..]).to(&receiver);
-        self.0.send_unix_datagram(&mut message, true)
+        self.0.send_datagram(&mut message, false)
     }
 
     /// Sends a datagram to where the socket is connected, and waits while the
@@ -343,7 +343,7 @@ impl UnixDatagram {
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         let buffers = [IoSlice::new(buf)];
         let mut message = Message::new(&buffers[..]);
-        self.0.send_unix_datagram(&mut message, false)
+        self.0.send_datagram(&mut message, true)
     }
 
     /// Sends a datagram that passes descriptors to where the socket is
@@ -371,9 +371,7 @@ impl UnixDatagram {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn send_fds(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-        rights::send(bytes, fds, |message| {
-            self.0.send_unix_datagram(message, false)
-        })
+        rights::send(bytes, fds, |message| self.0.send_datagram(message, true))
     }
 
     /// Waits for a datagram and takes it and the descriptors that it passes, at
