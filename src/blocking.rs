@@ -103,10 +103,12 @@ pub(crate) fn offload<T: Send + 'static>(
     offload::run(lane, Box::new(job))?;
     let wakeup = wait.park_with(&Asked(&outcome), Why::Offload, 0, None);
     if wakeup != Wakeup::Unparked {
-        drop(lock(&outcome).leave());
+        let left = lock(&outcome).leave();
+        drop(left);
         cancel::raise_verdict(wakeup, Why::Offload);
     }
-    let Outcome::Here(result) = lock(&outcome).leave() else {
+    let outcome = lock(&outcome).leave();
+    let Outcome::Here(result) = outcome else {
         unreachable!("the job stores its result before it unparks");
     };
     Ok(result.unwrap_or_else(|payload| resume_unwind(payload)))
@@ -133,7 +135,8 @@ struct Asked<'a, T>(&'a Mutex<Outcome<T>>);
 
 impl<T> Estate for Asked<'_, T> {
     fn pass_on(&self) {
-        drop(lock(self.0).leave());
+        let left = lock(self.0).leave();
+        drop(left);
     }
 }
 

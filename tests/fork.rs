@@ -251,3 +251,33 @@ fn a_forked_child_that_comes_back_to_the_loop_is_ended_with_a_sentence() {
         child.assert_says(&["greenring: fatal: greenring cannot be used in a forked child"]);
     });
 }
+
+#[test]
+fn files_and_children_before_a_fork_leave_the_child_free() {
+    const TEST: &str = "files_and_children_before_a_fork_leave_the_child_free";
+    if is_child(TEST) {
+        end_after(30);
+        let text = greenring::fs::read_to_string("Cargo.toml").unwrap();
+        let mut again = String::new();
+        let mut file = greenring::fs::File::open("Cargo.toml").unwrap();
+        std::io::Read::read_to_string(&mut file, &mut again).unwrap();
+        assert_eq!(again, text);
+        let status = greenring::process::Command::new("true").status();
+        assert!(status.unwrap().success());
+        let serves = || {
+            let listener = greenring::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let accepts = greenring::spawn(move || listener.accept().map(drop));
+            drop(greenring::net::TcpStream::connect(address).unwrap());
+            accepts.join().unwrap().unwrap();
+            std::process::exit(7)
+        };
+        assert_eq!(forked(serves), 7);
+        eprintln!("it has served");
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[], |child| {
+        child.assert_success();
+        child.assert_says(&["it has served"]);
+    });
+}

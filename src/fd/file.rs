@@ -182,7 +182,7 @@ impl<S: AsFd> File<S> {
     /// read(2).
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let _turn = self.turn();
-        if self.is_performed(buffer.len())? {
+        if self.is_performed(buffer.len()) {
             let length = buffer.len();
             return self.at_position(length, || self.perform_read(buffer, CURRENT_POSITION));
         }
@@ -192,7 +192,7 @@ impl<S: AsFd> File<S> {
     /// pread(2).
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let offset = self.checked(offset)?;
-        if self.is_performed(buffer.len())? {
+        if self.is_performed(buffer.len()) {
             return self.perform_read(buffer, offset as u64);
         }
         self.offload(Interest::Readable, |fd| uio::pread(fd, buffer, offset))
@@ -204,7 +204,7 @@ impl<S: AsFd> File<S> {
         let buffers = &mut buffers[..most];
         let length = buffers.iter().map(|buffer| buffer.len()).sum();
         let _turn = self.turn();
-        if !self.is_performed(length)? {
+        if !self.is_performed(length) {
             return self.offload(Interest::Readable, |fd| uio::readv(fd, buffers));
         }
         let operation = Operation::ReadVectored {
@@ -218,7 +218,7 @@ impl<S: AsFd> File<S> {
     /// write(2).
     pub(crate) fn write(&self, buffer: &[u8]) -> io::Result<usize> {
         let _turn = self.turn();
-        if self.is_performed(buffer.len())? {
+        if self.is_performed(buffer.len()) {
             let perform = || self.perform_write(buffer, CURRENT_POSITION);
             return self.at_position(buffer.len(), perform);
         }
@@ -228,7 +228,7 @@ impl<S: AsFd> File<S> {
     /// pwrite(2).
     pub(crate) fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         let offset = self.checked(offset)?;
-        if self.is_performed(buffer.len())? {
+        if self.is_performed(buffer.len()) {
             return self.perform_write(buffer, offset as u64);
         }
         self.offload(Interest::Writable, |fd| uio::pwrite(fd, buffer, offset))
@@ -239,7 +239,7 @@ impl<S: AsFd> File<S> {
         let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
         let length = buffers.iter().map(|buffer| buffer.len()).sum();
         let _turn = self.turn();
-        if !self.is_performed(length)? {
+        if !self.is_performed(length) {
             return self.offload(Interest::Writable, |fd| uio::writev(fd, buffers));
         }
         let operation = Operation::WriteVectored {
@@ -313,12 +313,12 @@ impl<S: AsFd> File<S> {
     /// busy with so many bytes; else the offload pool makes the call. Of no bytes
     /// at all the ring knows that they are none, but not that a directory cannot
     /// be read.
-    fn is_performed(&self, length: usize) -> io::Result<bool> {
+    fn is_performed(&self, length: usize) -> bool {
         match self.opened.nature {
             Nature::Storage if (1..=MOST_AT_ONCE).contains(&length) => hub::works_on_storage(),
-            Nature::Memory => Ok(length <= MOST_AT_ONCE),
-            Nature::Stream => Ok(true),
-            Nature::Storage | Nature::Device => Ok(false),
+            Nature::Memory => length <= MOST_AT_ONCE,
+            Nature::Stream => true,
+            Nature::Storage | Nature::Device => false,
         }
     }
 
@@ -385,7 +385,7 @@ impl<S: AsFd> File<S> {
         interest: Interest,
         mut call: impl FnMut(BorrowedFd<'_>) -> nix::Result<usize> + Send,
     ) -> io::Result<usize> {
-        if self.opened.nature == Nature::Device {
+        if self.opened.nature == Nature::Device && hub::has_hub() {
             self.wait_for(interest, self.limit())?;
         }
         let fd = self.std.as_fd();

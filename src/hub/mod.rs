@@ -63,7 +63,7 @@ pub(crate) use locals::{Local, Locals};
 use moment::Moment;
 pub(crate) use park::{Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform, works_on_storage};
-pub(crate) use record::{Identity, Record, current, current_id};
+pub(crate) use record::{Identity, Record, current, current_id, os_thread_id};
 use report::Silence;
 pub use report::Standing;
 pub(crate) use report::{Row, print_table, rows, say};
@@ -79,6 +79,9 @@ use watchdog::{Holder, Watched};
 /// at completions, deadlines and mail again: a yielding crowd cannot starve
 /// them, and at 40 ns a switch a turn stays near 10 us.
 const BUDGET: u32 = 256;
+
+/// Bytes that are copied in the time of another operation, about.
+const BYTES_OF_AN_OPERATION: u32 = 16 << 10;
 
 /// How long an idle hub waits before it returns memory of warm stacks to the
 /// kernel: a server that is idle for a moment between bursts keeps it.
@@ -421,10 +424,13 @@ impl Hub {
         }
     }
 
-    /// For operations that are done at once: a green thread that never has to
-    /// wait must not keep the hub to itself.
+    /// For operations that are done at once, with this result: a green thread
+    /// that never has to wait must not keep the hub to itself. Many bytes take
+    /// the time of several operations.
     #[inline]
-    fn spend_or_yield(&self) {
+    fn spend_or_yield(&self, result: i32) {
+        let more = (result.max(0) as u32) / BYTES_OF_AN_OPERATION;
+        self.budget.set(self.budget.get().saturating_sub(more));
         if !self.spend() {
             self.yield_now();
         }

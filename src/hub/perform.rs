@@ -57,6 +57,9 @@ pub(crate) enum Limit {
 /// are: some milliseconds.
 const MOST_POLLS: u32 = 16_384;
 
+/// What takes the time of another one, about.
+const BYTES_OF_A_POLL: u32 = 1024;
+
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Performed {
@@ -113,15 +116,11 @@ pub(crate) fn perform(operation: Operation<'_>, limit: Limit) -> io::Result<Perf
 }
 
 /// Whether operations on files in storage may be performed here; else they
-/// would block the OS thread, which is for the offload pool to do. Starts the
-/// hub as [`perform`] does.
-///
-/// # Errors
-///
-/// The hub cannot be started.
+/// would block the OS thread, which is for the offload pool to do. Where there is
+/// no hub nobody is kept waiting, so none is started for this.
 #[inline]
-pub(crate) fn works_on_storage() -> io::Result<bool> {
-    current::with_started(|context| match context {
+pub(crate) fn works_on_storage() -> bool {
+    current::with(|context| match context {
         Context::Hub(hub) => hub.backend.borrow().kind().works_on_storage(),
         Context::Bare | Context::Ended => false,
     })
@@ -156,7 +155,7 @@ impl Hub {
         }
         if limit == Limit::Once {
             let result = backend::attempt(operation);
-            self.spend_or_yield();
+            self.spend_or_yield(result);
             return Performed::at_once(result);
         }
 
@@ -170,7 +169,7 @@ impl Hub {
         let submitted = unsafe { self.backend.borrow_mut().submit(operation, key, alone) };
         let performed = match submitted {
             Submitted::Done(result) => {
-                self.spend_or_yield();
+                self.spend_or_yield(result);
                 Performed::at_once(result)
             }
             Submitted::Pending => self.wait_for_completion(index, block, operation, limit),
@@ -185,8 +184,10 @@ impl Hub {
     /// Only who does nothing else for ever so long is taken to wait in this way.
     fn poll(&self, operation: &Operation<'_>, block: &GreenThread) -> Performed {
         let result = backend::attempt(operation);
-        self.polls.set(self.polls.get() + 1);
-        if self.polls.get() > MOST_POLLS {
+        let bytes = result.max(0) as u32;
+        let polls = self.polls.get().saturating_add(1 + bytes / BYTES_OF_A_POLL);
+        self.polls.set(polls);
+        if polls > MOST_POLLS {
             self.yield_now();
             if result == -libc::EAGAIN && self.is_interrupted(block) {
                 return Performed::Interrupted;

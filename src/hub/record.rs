@@ -166,7 +166,7 @@ fn os_thread_record() -> Arc<dyn Record> {
 }
 
 /// The id of the calling OS thread.
-pub(super) fn os_thread_id() -> NonZeroU64 {
+pub(crate) fn os_thread_id() -> NonZeroU64 {
     OS_THREAD_ID.get().unwrap_or_else(|| {
         let id = new_id();
         OS_THREAD_ID.set(Some(id));

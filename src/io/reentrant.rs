@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, TryLockError};
 
 use crate::hub;
@@ -21,11 +21,14 @@ pub(super) struct Reentrant<T: 'static> {
     mutex: Mutex<T>,
     /// The id of the holder; 0 if there is none.
     owner: AtomicU64,
-    /// The holder's OS thread, see [`here`]; 0 if there is none.
-    os_thread: AtomicUsize,
+    /// The id of the holder's OS thread, never reused; 0 if there is none.
+    os_thread: AtomicU64,
     /// Guards that exist. The holder's OS thread alone touches it, and `held`.
     depth: Cell<usize>,
     held: RefCell<Option<MutexGuard<'static, T>>>,
+    /// Makes another value, for who prints when the value is lost, see
+    /// [`Hold::with`].
+    spare: fn() -> T,
 }
 
 // SAFETY: a lock that moves is held by nobody: guards borrow it for ever.
@@ -33,18 +36,9 @@ unsafe impl<T: Send> Send for Reentrant<T> {}
 // SAFETY: the value goes from one OS thread to another only with the mutex.
 // `depth` and `held` are touched by the OS thread of the mutex's holder only: by
 // `begin` when it has just locked, by `again` and `at_exit` when the owner's id or
-// OS thread is the caller's own (which it has written itself, or an OS thread that
-// has ended at the same address), and by guards, which do not leave their OS thread. The mutex orders one
+// OS thread is the caller's own, which it has written itself, and by guards, which do not leave their OS thread. The mutex orders one
 // holder's accesses before the next one's: `held` is empty before it is released.
 unsafe impl<T: Send> Sync for Reentrant<T> {}
-
-/// What no other living OS thread has: the address of its own copy.
-fn here() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    HERE.with(|here| std::ptr::from_ref(here).addr())
-}
 
 /// One of perhaps several holds of a [`Reentrant`], all of one OS thread's.
 pub(super) struct Hold<T: 'static> {
@@ -53,13 +47,14 @@ pub(super) struct Hold<T: 'static> {
 }
 
 impl<T> Reentrant<T> {
-    pub(super) const fn new(value: T) -> Reentrant<T> {
+    pub(super) const fn new(value: T, spare: fn() -> T) -> Reentrant<T> {
         Reentrant {
             mutex: Mutex::new(value),
             owner: AtomicU64::new(0),
-            os_thread: AtomicUsize::new(0),
+            os_thread: AtomicU64::new(0),
             depth: Cell::new(0),
             held: RefCell::new(None),
+            spare,
         }
     }
 
@@ -79,7 +74,7 @@ impl<T> Reentrant<T> {
     /// Of the caller's OS thread nobody else will ever run again, whoever holds
     /// the lock there. By now the hub is gone, so nobody is known by an id.
     pub(super) fn at_exit(&'static self, work: impl FnOnce(&mut T)) {
-        if self.os_thread.load(Ordering::Relaxed) == here() {
+        if self.os_thread.load(Ordering::Relaxed) == hub::os_thread_id().get() {
             if let Ok(mut held) = self.held.try_borrow_mut()
                 && let Some(value) = held.as_mut()
             {
@@ -98,7 +93,9 @@ impl<T> Reentrant<T> {
     /// that will never run again because the hub has ended.
     fn again(&'static self) -> Option<Hold<T>> {
         let is_own = self.owner.load(Ordering::Relaxed) == hub::current_id();
-        let is_left = || self.os_thread.load(Ordering::Relaxed) == here() && !hub::has_hub();
+        let is_left = || {
+            self.os_thread.load(Ordering::Relaxed) == hub::os_thread_id().get() && !hub::has_hub()
+        };
         (is_own || is_left()).then(|| {
             self.depth.set(self.depth.get() + 1);
             self.hold()
@@ -108,7 +105,8 @@ impl<T> Reentrant<T> {
     /// The first hold.
     fn begin(&'static self, guard: MutexGuard<'static, T>) -> Hold<T> {
         self.owner.store(hub::current_id(), Ordering::Relaxed);
-        self.os_thread.store(here(), Ordering::Relaxed);
+        self.os_thread
+            .store(hub::os_thread_id().get(), Ordering::Relaxed);
         self.depth.set(1);
         *self.held.borrow_mut() = Some(guard);
         self.hold()
@@ -123,15 +121,19 @@ impl<T> Reentrant<T> {
 }
 
 impl<T> Hold<T> {
-    /// Gives `work` the value.
+    /// Gives `work` the value; or a spare one, if the hub has ended in the middle
+    /// of a green thread's work with it, which will never go on.
     ///
     /// # Panics
     ///
     /// The hold was taken to another green thread, which works with the value
     /// at this moment.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        let mut held = self.lock.held.borrow_mut();
-        work(held.as_mut().expect("a hold exists"))
+        match self.lock.held.try_borrow_mut() {
+            Ok(mut held) => work(held.as_mut().expect("a hold exists")),
+            Err(_) if !hub::has_hub() => work(&mut (self.lock.spare)()),
+            Err(error) => panic!("a green thread prints with the lock of another: {error}"),
+        }
     }
 }
 

@@ -269,7 +269,8 @@ impl Write for Output {
 }
 
 static STDOUT: OnceLock<Reentrant<LineWriter<Output>>> = OnceLock::new();
-static STDERR: Reentrant<Output> = Reentrant::new(Output(Standard::Error));
+static STDERR: Reentrant<Output> =
+    Reentrant::new(Output(Standard::Error), || Output(Standard::Error));
 
 /// Writes what standard output's buffer still has when the process ends, and
 /// lets nothing stay in it from then on; unless another OS thread holds the
@@ -386,7 +387,10 @@ pub fn stdout() -> Stdout {
     Stdout {
         shared: STDOUT.get_or_init(|| {
             standard::at_exit(flush_at_exit);
-            Reentrant::new(LineWriter::new(Output(Standard::Output)))
+            let value = LineWriter::new(Output(Standard::Output));
+            Reentrant::new(value, || {
+                LineWriter::with_capacity(0, Output(Standard::Output))
+            })
         }),
     }
 }
