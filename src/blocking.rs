@@ -6,11 +6,11 @@
 //! caller's frames, a landlord wait: the caller stays until it is over.
 //!
 //! An OS thread that has no hub makes the call itself: it keeps nobody waiting.
-//! So does an OS thread of the pool, where waiting for the pool could never end.
+//! So does an OS thread of the pool, where waiting for the pool could never end,
+//! and everybody when the pool has no OS thread and can make none.
 
 #![allow(unsafe_code)] // Hands closures that borrow to the pool, and sees them off.
 
-use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::abort;
@@ -34,7 +34,8 @@ use crate::hub::{self, Estate, Wait, Wakeup, Why};
 ///
 /// The OS threads are shared by the whole process; at most 64 closures run at
 /// once and further ones wait in order. They end when they have been idle for
-/// five seconds. On an OS thread without a hub, and inside of another
+/// five seconds. Where no OS thread can be made (RLIMIT_NPROC, a container's limit)
+/// and there is none, `f` stops the hub instead. On an OS thread without a hub, and inside of another
 /// `blocking`, `f` runs where it is, so nesting cannot wait for itself.
 /// Closures that wait for each other in other ways can: if 64 of them wait for
 /// one that is queued, nothing moves.
@@ -45,8 +46,7 @@ use crate::hub::{self, Estate, Wait, Wakeup, Why};
 ///
 /// # Panics
 ///
-/// A panic of `f` is resumed in the caller. It panics too if no OS thread can be
-/// made and there is none.
+/// A panic of `f` is resumed in the caller.
 ///
 /// # Examples
 ///
@@ -57,10 +57,7 @@ use crate::hub::{self, Estate, Wait, Wakeup, Why};
 /// ```
 #[track_caller]
 pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    match borrowed(Lane::Closures, f) {
-        Ok(value) => value,
-        Err(error) => panic!("no OS thread can be had for a blocking call: {error}"),
-    }
+    borrowed(Lane::Closures, f)
 }
 
 /// Whether the calling OS thread makes blocking calls itself.
@@ -73,16 +70,12 @@ fn blocks_itself() -> bool {
 ///
 /// The job owns all that it touches. So when the caller is interrupted the job
 /// is left to itself, and its result is dropped where it ends.
-///
-/// # Errors
-///
-/// No OS thread can be had.
 pub(crate) fn offload<T: Send + 'static>(
     lane: Lane,
     job: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
+) -> T {
     if blocks_itself() {
-        return Ok(job());
+        return job();
     }
     let wait = Wait::begin();
     let unparker = wait.unparker();
@@ -100,18 +93,31 @@ pub(crate) fn offload<T: Send + 'static>(
         drop(left);
         unparker.unpark();
     };
-    offload::run(lane, Box::new(job))?;
-    let wakeup = wait.park_with(&Asked(&outcome), Why::Offload, 0, None);
-    if wakeup != Wakeup::Unparked {
-        let left = lock(&outcome).leave();
-        drop(left);
-        cancel::raise_verdict(wakeup, Why::Offload);
+    if runs_elsewhere(lane, Box::new(job)) {
+        let wakeup = wait.park_with(&Asked(&outcome), Why::Offload, 0, None);
+        if wakeup != Wakeup::Unparked {
+            let left = lock(&outcome).leave();
+            drop(left);
+            cancel::raise_verdict(wakeup, Why::Offload);
+        }
     }
     let outcome = lock(&outcome).leave();
     let Outcome::Here(result) = outcome else {
         unreachable!("the job stores its result before it unparks");
     };
-    Ok(result.unwrap_or_else(|payload| resume_unwind(payload)))
+    result.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// Has the pool run a job, which is then to be waited for; or runs it here, and
+/// says that it was so.
+fn runs_elsewhere(lane: Lane, job: Job) -> bool {
+    match offload::run(lane, job) {
+        Ok(()) => true,
+        Err(job) => {
+            job();
+            false
+        }
+    }
 }
 
 /// What became of an offloaded job, as its caller and the job see it.
@@ -142,11 +148,7 @@ impl<T> Estate for Asked<'_, T> {
 
 /// As [`offload()`], for a job that borrows: **a landlord wait**. Once the job is
 /// handed over nothing ends the wait but its end; an interrupt stays pending.
-///
-/// # Errors
-///
-/// No OS thread can be had.
-pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> T {
     /// Ends the process if the frame below would go while the job borrows from
     /// it.
     struct Landlord;
@@ -160,7 +162,7 @@ pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> i
 
     cancel::check();
     if blocks_itself() {
-        return Ok(job());
+        return job();
     }
     let wait = Wait::begin();
     let unparker = wait.unparker();
@@ -174,22 +176,23 @@ pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> i
         drop(loan);
         unparker.unpark();
     });
-    // SAFETY: the job is run once or dropped by `run`, and this frame stays
+    // SAFETY: the job is run once, and this frame stays
     // until then: only the job's unparker ends the wait below, `Landlord` sees to
     // it that no panic does, and a hub whose end abandons this frame waits for
     // the loan.
     let job: Job = unsafe { std::mem::transmute(job) };
-    offload::run(lane, job)?;
     let landlord = Landlord;
-    let wakeup = hub::shielded(|| wait.park(Why::Offload, 0, None));
-    if wakeup != Wakeup::Unparked {
-        drop(landlord);
-        unreachable!("the process has ended");
+    if runs_elsewhere(lane, job) {
+        let wakeup = hub::shielded(|| wait.park(Why::Offload, 0, None));
+        if wakeup != Wakeup::Unparked {
+            drop(landlord);
+            unreachable!("the process has ended");
+        }
     }
     std::mem::forget(landlord);
     let outcome = result
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
         .expect("the job stores its result before it unparks");
-    Ok(outcome.unwrap_or_else(|payload| resume_unwind(payload)))
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }

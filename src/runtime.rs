@@ -148,7 +148,9 @@ impl Builder {
 
     /// Sets how long the end of [`run`](Self::run) waits for cancelled green
     /// threads; 10 seconds if not set. Those that have not ended by then are
-    /// reported on stderr and abandoned.
+    /// reported on stderr and abandoned. What other OS threads have borrowed from
+    /// them (the closure of a [`blocking`](crate::blocking()), a buffer that a file
+    /// is read into) is waited for all the same, however long.
     ///
     /// One that waits in a destructor while it unwinds holds all others up: as
     /// long as it unwinds, nobody on its OS thread can be cancelled (std counts

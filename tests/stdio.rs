@@ -7,10 +7,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use greenring::io::{self, BufRead, Read, Write};
-use greenring::net::wait_writable;
 use greenring::runtime::{Backend, Builder};
 use greenring::thread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -545,8 +543,12 @@ fn a_cancelled_printer_leaves_the_lock_and_what_it_printed() {
                 greenring::println!("{MARK}{n}");
             }
         });
-        // Until the pipe is full, and the printer waits for room.
-        while wait_writable(io::stdout(), Some(Duration::ZERO)).unwrap() {
+        // Until the pipe is full, and the printer waits for room in it.
+        let waits_for_room = || {
+            let snapshot = greenring::inspect::snapshot().to_string();
+            snapshot.contains("waits for readiness")
+        };
+        while !waits_for_room() {
             thread::yield_now();
         }
         let waits = thread::spawn(|| greenring::println!("never"));

@@ -244,20 +244,18 @@ pub(crate) fn is_of_the_pool() -> bool {
 ///
 /// # Errors
 ///
-/// No OS thread exists and none can be made; the job has been dropped.
-pub(crate) fn run(lane: Lane, job: Job) -> io::Result<()> {
+/// No OS thread exists and none can be made: the job comes back.
+pub(crate) fn run(lane: Lane, job: Job) -> Result<(), Job> {
     let now = Instant::now();
     let mut pool = pool();
     pool.queues[lane as usize].jobs.push_back((now, job));
     let tells_another = pool.tells_another(now);
     // Where it cannot grow, the OS threads that exist will come to it.
-    if let Err(error) = pool.grow(now)
+    if pool.grow(now).is_err()
         && pool.os_threads == 0
+        && let Some((_, job)) = pool.queues[lane as usize].jobs.pop_back()
     {
-        let job = pool.queues[lane as usize].jobs.pop_back();
-        drop(pool);
-        drop(job);
-        return Err(error);
+        return Err(job);
     }
     drop(pool);
     if tells_another {
@@ -348,7 +346,7 @@ mod tests {
     const MOST_FILES: usize = Lane::Files.most();
 
     fn start(job: impl FnOnce() + Send + 'static) {
-        run(Lane::Files, Box::new(job)).unwrap();
+        assert!(run(Lane::Files, Box::new(job)).is_ok());
     }
 
     #[test]
@@ -385,7 +383,7 @@ mod tests {
         assert!(starts.try_recv().is_err(), "the last job waits");
         // Another lane is not kept waiting by this one.
         let (passed, passes) = mpsc::channel();
-        run(Lane::Names, Box::new(move || passed.send(()).unwrap())).unwrap();
+        assert!(run(Lane::Names, Box::new(move || passed.send(()).unwrap())).is_ok());
         passes.recv().unwrap();
         for _ in 0..=MOST_FILES {
             release.send(()).unwrap();

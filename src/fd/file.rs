@@ -396,7 +396,7 @@ impl<S: AsFd> File<S> {
                     result => return result,
                 }
             }
-        })?;
+        });
         Ok(result?)
     }
 }

@@ -386,7 +386,7 @@ fn step(from: &Side<'_>, to: &Side<'_>, length: usize) -> io::Result<Step> {
     };
     if from.kind == Kind::Storage || to.kind == Kind::Storage {
         let _turns = turns(from, to);
-        return Step::of(blocking::borrowed(Lane::Files, || call(length))?);
+        return Step::of(blocking::borrowed(Lane::Files, || call(length)));
     }
     let result = {
         let _modes = [NonBlocking::begin(from)?, NonBlocking::begin(to)?];
@@ -451,7 +451,7 @@ fn by_ranges(from: &Side<'_>, to: &Side<'_>, most: u64, moved: &Moved) -> io::Re
             let _turns = turns(from, to);
             blocking::borrowed(Lane::Files, || {
                 retried(|| copy_file_range(from.fd, None, to.fd, None, length))
-            })?
+            })
         };
         match Step::of(result)? {
             Step::Moved(bytes) => {

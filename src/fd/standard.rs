@@ -163,7 +163,7 @@ fn perform<L: Send>(
                 if nature == Nature::Device {
                     wait_for(fd, interest, Limit::Forever)?;
                 }
-                blocking::borrowed(Lane::Files, || call(&mut lent))?.map_err(io::Error::from)
+                blocking::borrowed(Lane::Files, || call(&mut lent)).map_err(io::Error::from)
             }
             // Nobody is kept waiting, or nothing is open there.
             _ => call(&mut lent).map_err(io::Error::from),

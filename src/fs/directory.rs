@@ -103,9 +103,7 @@ impl Iterator for ReadDir {
                     listing.read_on();
                 }
             };
-            if let Err(error) = offload(Lane::Files, job) {
-                return Some(Err(error));
-            }
+            offload(Lane::Files, job);
         }
     }
 }
@@ -170,7 +168,7 @@ impl DirEntry {
     /// See [`DirEntry`].
     pub fn metadata(&self) -> io::Result<Metadata> {
         let entry = Arc::clone(&self.std);
-        offload(Lane::Files, move || entry.metadata())?
+        offload(Lane::Files, move || entry.metadata())
     }
 
     /// Its type; a symbolic link is not followed. Most file systems tell it with

@@ -312,7 +312,7 @@ impl File {
         call: impl FnOnce(&fs::File) -> io::Result<T> + Send,
     ) -> io::Result<T> {
         let file = self.0.std();
-        borrowed(Lane::Files, move || call(file))?
+        borrowed(Lane::Files, move || call(file))
     }
 
     /// How much lies behind the position of a file that has one, as far as the

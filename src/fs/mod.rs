@@ -60,7 +60,7 @@ pub(crate) fn on_path<T: Send + 'static>(
     call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let path = path.to_owned();
-    offload(Lane::Files, move || call(&path))?
+    offload(Lane::Files, move || call(&path))
 }
 
 /// As [`on_path`], about two.
@@ -70,5 +70,5 @@ pub(crate) fn on_paths<T: Send + 'static>(
     call: impl FnOnce(&Path, &Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (one, other) = (one.to_owned(), other.to_owned());
-    offload(Lane::Files, move || call(&one, &other))?
+    offload(Lane::Files, move || call(&one, &other))
 }

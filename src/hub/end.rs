@@ -97,8 +97,8 @@ impl Hub {
             > 0
         {
             say(&format!(
-                "greenring: an OS thread ends, but waits for calls that borrow from its green \
-                 threads:\n{}",
+                "greenring: the end of a hub waits for calls on other OS threads that borrow from \
+                 its green threads:\n{}",
                 self.print_table()
             ));
             self.loans.wait(None);

@@ -38,12 +38,24 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 
 /// The end of a pipe that is read from, as `std::io::PipeReader`.
 ///
+/// # Difference from std
+///
+/// O_NONBLOCK is looked at when it becomes greenring's, and not again: after a
+/// fcntl(2) on the raw descriptor, `PipeReader::from(OwnedFd::from(end))` looks anew.
+/// The same holds for the pipes of a [`Child`](crate::process::Child).
+///
 /// # Examples
 ///
 /// See [`pipe`].
 pub struct PipeReader(pub(super) File<io::PipeReader>);
 
 /// The end of a pipe that is written to, as `std::io::PipeWriter`.
+///
+/// # Difference from std
+///
+/// O_NONBLOCK is looked at when it becomes greenring's, and not again: after a
+/// fcntl(2) on the raw descriptor, `PipeWriter::from(OwnedFd::from(end))` looks anew.
+/// The same holds for the pipes of a [`Child`](crate::process::Child).
 ///
 /// # Examples
 ///

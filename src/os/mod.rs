@@ -4,4 +4,4 @@ pub mod linux;
 pub mod unix;
 
 #[doc(no_inline)]
-pub use std::os::fd;
+pub use std::os::{fd, raw};

@@ -308,7 +308,7 @@ pub fn chown<P: AsRef<Path>>(dir: P, uid: Option<u32>, gid: Option<u32>) -> io::
 /// ```
 pub fn fchown<F: AsFd>(fd: F, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     let fd = fd.as_fd();
-    borrowed(Lane::Files, move || fs::fchown(fd, uid, gid))?
+    borrowed(Lane::Files, move || fs::fchown(fd, uid, gid))
 }
 
 /// As [`chown`], of a symbolic link itself. lchown(2).
