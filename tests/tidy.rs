@@ -132,6 +132,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "FromRawFd is an unsafe trait function; asks statx(2) for a length",
     ),
     ("fd/splice.rs", "asks what becomes of a signal"),
+    ("fd/descriptor.rs", "FromRawFd is an unsafe trait function"),
     (
         "fd/standard.rs",
         "names descriptors by number; registers a function in C",
@@ -140,14 +141,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "io/copy.rs",
         "looks at a value under the type that it has been found to have",
     ),
-    ("io/pipe.rs", "FromRawFd is an unsafe trait function"),
     (
         "io/reentrant.rs",
         "shares what only the lock's holder touches",
     ),
-    ("net/tcp.rs", "FromRawFd is an unsafe trait function"),
-    ("net/descriptor.rs", "FromRawFd is an unsafe trait function"),
-    ("net/listener.rs", "FromRawFd is an unsafe trait function"),
     (
         "net/server/inherited.rs",
         "takes over descriptors that the process was started with",

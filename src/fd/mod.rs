@@ -13,6 +13,7 @@
 //! - [`standard`]: the descriptors 0, 1 and 2, which are shared with others.
 //! - [`wait_for`]: readiness alone, of a descriptor that is somebody else's.
 
+mod descriptor;
 mod file;
 mod socket;
 pub(crate) mod splice;
@@ -23,6 +24,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use descriptor::descriptor_traits;
 pub(crate) use file::{File, Nature};
 pub(crate) use socket::Socket;
 

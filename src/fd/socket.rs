@@ -148,11 +148,21 @@ impl<S: AsFd> Socket<S> {
         self.std
     }
 
-    /// Gives the descriptor away, and says whether no duplicate of it is left
-    /// here.
-    pub(crate) fn release(self) -> (S, bool) {
-        let is_last = Arc::into_inner(self.modes).is_some();
-        (self.std, is_last)
+    /// As [`into_std`](Self::into_std), for a listener: gives the kernel the mode
+    /// that the user has asked for, which an accept by epoll has changed.
+    pub(crate) fn listener_into_std(self) -> S {
+        let nonblocking = self.is_nonblocking();
+        // Clones that stay here share the flag and need it.
+        if Arc::into_inner(self.modes).is_some()
+            && let Ok(flags) = fcntl(&self.std, FcntlArg::F_GETFL)
+        {
+            let mut flags = OFlag::from_bits_retain(flags);
+            flags.set(OFlag::O_NONBLOCK, nonblocking);
+            // It fails on no open descriptor, and a conversion has no error to
+            // return it in.
+            let _ = fcntl(&self.std, FcntlArg::F_SETFL(flags));
+        }
+        self.std
     }
 
     pub(super) fn descriptor(&self) -> Descriptor {

@@ -1,19 +1,17 @@
 //! An open file.
 
-#![allow(unsafe_code)] // FromRawFd has an unsafe method; statx(2) is one.
+#![allow(unsafe_code)] // statx(2) has no safe wrapper.
 
-use std::fmt;
 use std::fs::{self, FileTimes, Metadata, Permissions};
 use std::io::{self, IoSlice, IoSliceMut, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::SystemTime;
 
 use super::OpenOptions;
 use crate::blocking::{Lane, borrowed};
-use crate::fd;
+use crate::fd::{self, descriptor_traits};
 
 /// An open file, as `std::fs::File`.
 ///
@@ -343,12 +341,6 @@ impl File {
     }
 }
 
-impl fmt::Debug for File {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
 /// The most that [`Read::read_to_end`] asks for at once.
 const LONGEST_READ: u64 = 1 << 20;
 
@@ -489,57 +481,11 @@ impl Seek for File {
     }
 }
 
-impl From<fs::File> for File {
-    fn from(file: fs::File) -> File {
-        File(fd::File::new(file))
-    }
-}
-
-impl From<File> for fs::File {
-    fn from(file: File) -> fs::File {
-        file.0.into_std()
-    }
-}
-
-impl From<OwnedFd> for File {
-    fn from(fd: OwnedFd) -> File {
-        fs::File::from(fd).into()
-    }
-}
-
-impl From<File> for OwnedFd {
-    fn from(file: File) -> OwnedFd {
-        file.0.into_std().into()
-    }
-}
-
-impl From<File> for Stdio {
-    fn from(file: File) -> Stdio {
-        file.0.into_std().into()
-    }
-}
-
-impl AsFd for File {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std().as_fd()
-    }
-}
-
-impl AsRawFd for File {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.std().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for File {
-    fn into_raw_fd(self) -> RawFd {
-        self.0.into_std().into_raw_fd()
-    }
-}
-
-impl FromRawFd for File {
-    unsafe fn from_raw_fd(fd: RawFd) -> File {
-        // SAFETY: the caller's promise is the callee's: `fd` is open and owned.
-        unsafe { fs::File::from_raw_fd(fd) }.into()
-    }
-}
+descriptor_traits!(
+    File,
+    fs::File,
+    fd::File::new,
+    fd::File::into_std,
+    from_raw,
+    stdio
+);

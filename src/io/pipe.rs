@@ -1,13 +1,8 @@
 //! Pipes, as in `std::io`.
 
-#![allow(unsafe_code)] // FromRawFd has an unsafe method.
-
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::process::Stdio;
 
-use crate::fd::File;
+use crate::fd::{File, descriptor_traits};
 
 /// Makes a pipe, pipe2(2) with O_CLOEXEC.
 ///
@@ -151,71 +146,19 @@ impl Write for PipeWriter {
     }
 }
 
-/// The descriptor's traits for one end.
-macro_rules! descriptor {
-    ($end:ident) => {
-        impl fmt::Debug for $end {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.std().fmt(f)
-            }
-        }
-
-        impl AsFd for $end {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.std().as_fd()
-            }
-        }
-
-        impl AsRawFd for $end {
-            fn as_raw_fd(&self) -> RawFd {
-                self.0.std().as_raw_fd()
-            }
-        }
-
-        impl IntoRawFd for $end {
-            fn into_raw_fd(self) -> RawFd {
-                self.0.into_std().into_raw_fd()
-            }
-        }
-
-        impl FromRawFd for $end {
-            unsafe fn from_raw_fd(fd: RawFd) -> Self {
-                // SAFETY: the caller's promise.
-                unsafe { OwnedFd::from_raw_fd(fd) }.into()
-            }
-        }
-
-        impl From<OwnedFd> for $end {
-            fn from(fd: OwnedFd) -> Self {
-                $end(File::new(fd.into()))
-            }
-        }
-
-        impl From<$end> for OwnedFd {
-            fn from(end: $end) -> OwnedFd {
-                end.0.into_std().into()
-            }
-        }
-
-        impl From<io::$end> for $end {
-            fn from(end: io::$end) -> Self {
-                $end(File::new(end))
-            }
-        }
-
-        impl From<$end> for io::$end {
-            fn from(end: $end) -> Self {
-                end.0.into_std()
-            }
-        }
-
-        impl From<$end> for Stdio {
-            fn from(end: $end) -> Stdio {
-                end.0.into_std().into()
-            }
-        }
-    };
-}
-
-descriptor!(PipeReader);
-descriptor!(PipeWriter);
+descriptor_traits!(
+    PipeReader,
+    io::PipeReader,
+    File::new,
+    File::into_std,
+    from_raw,
+    stdio
+);
+descriptor_traits!(
+    PipeWriter,
+    io::PipeWriter,
+    File::new,
+    File::into_std,
+    from_raw,
+    stdio
+);

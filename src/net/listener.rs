@@ -6,18 +6,14 @@
 //! asked for stands beside the descriptor, and is what the kernel gets back
 //! when the listener leaves greenring.
 
-#![allow(unsafe_code)] // FromRawFd has an unsafe method.
-
-use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
 use super::tcp::TcpStream;
-use crate::fd::{Direction, Socket};
+use crate::fd::{Direction, Socket, descriptor_traits};
 
 /// A TCP socket that listens for connections, as `std::net::TcpListener`.
 ///
@@ -273,19 +269,6 @@ impl TcpListener {
         self.0.note_nonblocking(nonblocking);
         Ok(())
     }
-
-    /// The way out: gives the kernel the mode that the user has asked for.
-    fn release(self) -> std::net::TcpListener {
-        let nonblocking = self.0.is_nonblocking();
-        let (std, is_last) = self.0.release();
-        // Clones that stay here share the flag and need it.
-        if is_last {
-            // It fails on no open descriptor, and a conversion has no error to
-            // return it in.
-            let _ = std.set_nonblocking(nonblocking);
-        }
-        std
-    }
 }
 
 impl Iterator for Incoming<'_> {
@@ -298,67 +281,20 @@ impl Iterator for Incoming<'_> {
 
 impl FusedIterator for Incoming<'_> {}
 
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-impl From<std::net::TcpListener> for TcpListener {
-    /// Reads the socket's time limits and non-blocking mode.
-    fn from(listener: std::net::TcpListener) -> TcpListener {
-        TcpListener(Socket::foreign(listener))
-    }
-}
-
-impl From<TcpListener> for std::net::TcpListener {
-    fn from(listener: TcpListener) -> std::net::TcpListener {
-        listener.release()
-    }
-}
-
-impl From<OwnedFd> for TcpListener {
-    fn from(fd: OwnedFd) -> TcpListener {
-        std::net::TcpListener::from(fd).into()
-    }
-}
-
-impl From<TcpListener> for OwnedFd {
-    fn from(listener: TcpListener) -> OwnedFd {
-        listener.release().into()
-    }
-}
-
-impl AsFd for TcpListener {
-    /// The descriptor, perhaps with O_NONBLOCK set; see the type's difference from std.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std().as_fd()
-    }
-}
-
-impl AsRawFd for TcpListener {
-    /// The descriptor, perhaps with O_NONBLOCK set; see the type's difference from std.
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.std().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for TcpListener {
-    fn into_raw_fd(self) -> RawFd {
-        self.release().into_raw_fd()
-    }
-}
-
-impl FromRawFd for TcpListener {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpListener {
-        // SAFETY: the caller's promise is the callee's: `fd` is open and owned.
-        unsafe { std::net::TcpListener::from_raw_fd(fd) }.into()
-    }
-}
+descriptor_traits!(
+    TcpListener,
+    std::net::TcpListener,
+    Socket::foreign,
+    Socket::listener_into_std,
+    from_raw
+);
 
 #[cfg(test)]
 mod tests {
+    #![allow(unsafe_code)] // Hands descriptors over by number.
+
     use std::io::ErrorKind;
+    use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
     use std::panic::{RefUnwindSafe, UnwindSafe};
     use std::time::Duration;
 

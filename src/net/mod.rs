@@ -38,7 +38,6 @@
 //! environment asks for what cannot be had; see [`runtime`](crate::runtime).
 
 mod address;
-mod descriptor;
 mod listener;
 mod ready;
 mod resolve;

@@ -19,19 +19,15 @@
 //! What never waits (addresses, options, `shutdown`) is std's own method, on
 //! std's own type, which the [`Socket`] holds.
 
-#![allow(unsafe_code)] // FromRawFd has an unsafe method.
-
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
-use crate::fd::{Direction, Socket};
+use crate::fd::{Direction, Socket, descriptor_traits};
 
 /// A TCP connection, as `std::net::TcpStream`.
 ///
@@ -569,65 +565,20 @@ impl Write for TcpStream {
     }
 }
 
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-impl From<std::net::TcpStream> for TcpStream {
-    /// Reads the socket's time limits and non-blocking mode.
-    fn from(stream: std::net::TcpStream) -> TcpStream {
-        TcpStream(Socket::foreign(stream))
-    }
-}
-
-impl From<TcpStream> for std::net::TcpStream {
-    fn from(stream: TcpStream) -> std::net::TcpStream {
-        stream.0.into_std()
-    }
-}
-
-impl From<OwnedFd> for TcpStream {
-    fn from(fd: OwnedFd) -> TcpStream {
-        std::net::TcpStream::from(fd).into()
-    }
-}
-
-impl From<TcpStream> for OwnedFd {
-    fn from(stream: TcpStream) -> OwnedFd {
-        stream.0.into_std().into()
-    }
-}
-
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std().as_fd()
-    }
-}
-
-impl AsRawFd for TcpStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.std().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for TcpStream {
-    fn into_raw_fd(self) -> RawFd {
-        self.0.into_std().into_raw_fd()
-    }
-}
-
-impl FromRawFd for TcpStream {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpStream {
-        // SAFETY: the caller's promise is the callee's: `fd` is open and owned.
-        unsafe { std::net::TcpStream::from_raw_fd(fd) }.into()
-    }
-}
+descriptor_traits!(
+    TcpStream,
+    std::net::TcpStream,
+    Socket::foreign,
+    Socket::into_std,
+    from_raw
+);
 
 #[cfg(test)]
 mod tests {
+    #![allow(unsafe_code)] // Hands descriptors over by number.
+
     use std::io::ErrorKind;
+    use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
     use std::panic::{RefUnwindSafe, UnwindSafe};
 
     use nix::fcntl::{FcntlArg, fcntl};

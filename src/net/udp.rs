@@ -4,16 +4,14 @@
 //! never waits (addresses, options, groups, and connect(2) of a socket that
 //! only notes the address) is std's own method, on std's own type.
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address;
-use super::descriptor::descriptor_traits;
 use super::resolve::{ToSocketAddrs, each_address};
 use crate::backend::{Message, SocketName};
-use crate::fd::{Direction, Socket};
+use crate::fd::{Direction, Socket, descriptor_traits};
 
 /// Bytes that go as one packet over every network: IPv6's least MTU of 1280 less
 /// its header and UDP's (RFC 8200).
@@ -794,20 +792,12 @@ impl UdpSocket {
         self.0.note_nonblocking(nonblocking);
         Ok(())
     }
-
-    fn take_over(std: std::net::UdpSocket) -> UdpSocket {
-        UdpSocket(Socket::foreign(std))
-    }
-
-    fn release(self) -> std::net::UdpSocket {
-        self.0.into_std()
-    }
 }
 
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-descriptor_traits!(UdpSocket, std::net::UdpSocket);
+descriptor_traits!(
+    UdpSocket,
+    std::net::UdpSocket,
+    Socket::foreign,
+    Socket::into_std,
+    from_raw
+);

@@ -1,11 +1,9 @@
 //! The parent's ends of a child's standard streams.
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::process::{self, Stdio};
+use std::process::{self};
 
-use crate::fd::File;
+use crate::fd::{File, descriptor_traits};
 
 /// Writes to a child's standard input, as `std::process::ChildStdin`.
 ///
@@ -106,65 +104,24 @@ impl Read for ChildStderr {
     }
 }
 
-/// What std's type has besides reading or writing.
-macro_rules! descriptor {
-    ($end:ident) => {
-        impl fmt::Debug for $end {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.std().fmt(f)
-            }
-        }
-
-        impl AsFd for $end {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.std().as_fd()
-            }
-        }
-
-        impl AsRawFd for $end {
-            fn as_raw_fd(&self) -> RawFd {
-                self.0.std().as_raw_fd()
-            }
-        }
-
-        impl IntoRawFd for $end {
-            fn into_raw_fd(self) -> RawFd {
-                self.0.into_std().into_raw_fd()
-            }
-        }
-
-        impl From<OwnedFd> for $end {
-            fn from(fd: OwnedFd) -> Self {
-                $end(File::new(fd.into()))
-            }
-        }
-
-        impl From<$end> for OwnedFd {
-            fn from(end: $end) -> OwnedFd {
-                end.0.into_std().into()
-            }
-        }
-
-        impl From<process::$end> for $end {
-            fn from(end: process::$end) -> Self {
-                $end(File::new(end))
-            }
-        }
-
-        impl From<$end> for process::$end {
-            fn from(end: $end) -> Self {
-                end.0.into_std()
-            }
-        }
-
-        impl From<$end> for Stdio {
-            fn from(end: $end) -> Stdio {
-                end.0.into_std().into()
-            }
-        }
-    };
-}
-
-descriptor!(ChildStdin);
-descriptor!(ChildStdout);
-descriptor!(ChildStderr);
+descriptor_traits!(
+    ChildStdin,
+    process::ChildStdin,
+    File::new,
+    File::into_std,
+    stdio
+);
+descriptor_traits!(
+    ChildStdout,
+    process::ChildStdout,
+    File::new,
+    File::into_std,
+    stdio
+);
+descriptor_traits!(
+    ChildStderr,
+    process::ChildStderr,
+    File::new,
+    File::into_std,
+    stdio
+);

@@ -1,6 +1,5 @@
 //! Unix datagram sockets. A face, as `net/tcp.rs` is.
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,8 +9,7 @@ use std::time::Duration;
 
 use super::{address, rights};
 use crate::backend::{Message, SocketName};
-use crate::fd::{Direction, Socket};
-use crate::net::descriptor::descriptor_traits;
+use crate::fd::{Direction, Socket, descriptor_traits};
 
 /// std's type of the same name.
 type Std = std::os::unix::net::UnixDatagram;
@@ -566,20 +564,12 @@ impl UnixDatagram {
     fn fresh(std: Std) -> UnixDatagram {
         UnixDatagram(Socket::fresh(std))
     }
-
-    fn take_over(std: Std) -> UnixDatagram {
-        UnixDatagram(Socket::foreign(std))
-    }
-
-    fn release(self) -> Std {
-        self.0.into_std()
-    }
 }
 
-impl fmt::Debug for UnixDatagram {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-descriptor_traits!(UnixDatagram, Std);
+descriptor_traits!(
+    UnixDatagram,
+    Std,
+    Socket::foreign,
+    Socket::into_std,
+    from_raw
+);

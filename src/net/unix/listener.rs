@@ -1,15 +1,13 @@
 //! Unix listeners. A face, as `net/tcp.rs` is; what `net/listener.rs` says of
 //! O_NONBLOCK is true here too.
 
-use std::fmt;
 use std::io;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use super::address;
 use super::stream::UnixStream;
-use crate::fd::Socket;
-use crate::net::descriptor::descriptor_traits;
+use crate::fd::{Socket, descriptor_traits};
 
 /// std's type of the same name.
 type Std = std::os::unix::net::UnixListener;
@@ -258,23 +256,6 @@ impl UnixListener {
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
-
-    fn take_over(std: Std) -> UnixListener {
-        UnixListener(Socket::foreign(std))
-    }
-
-    /// The way out: gives the kernel the mode that the user has asked for.
-    fn release(self) -> Std {
-        let nonblocking = self.0.is_nonblocking();
-        let (std, is_last) = self.0.release();
-        // Clones that stay here share the flag and need it.
-        if is_last {
-            // It fails on no open descriptor, and a conversion has no error to
-            // return it in.
-            let _ = std.set_nonblocking(nonblocking);
-        }
-        std
-    }
 }
 
 impl Iterator for Incoming<'_> {
@@ -298,10 +279,10 @@ impl<'a> IntoIterator for &'a UnixListener {
     }
 }
 
-impl fmt::Debug for UnixListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-descriptor_traits!(UnixListener, Std);
+descriptor_traits!(
+    UnixListener,
+    Std,
+    Socket::foreign,
+    Socket::listener_into_std,
+    from_raw
+);

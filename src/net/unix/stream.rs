@@ -1,6 +1,5 @@
 //! Unix streams. A face, as `net/tcp.rs` is.
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,8 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::{address, rights};
-use crate::fd::{Direction, Socket};
-use crate::net::descriptor::descriptor_traits;
+use crate::fd::{Direction, Socket, descriptor_traits};
 
 /// std's type of the same name.
 type Std = std::os::unix::net::UnixStream;
@@ -449,14 +447,6 @@ impl UnixStream {
     pub fn recv_fds(&self, bytes: &mut [u8], most: usize) -> io::Result<(usize, Vec<OwnedFd>)> {
         rights::receive(&self.0, bytes, most)
     }
-
-    fn take_over(std: Std) -> UnixStream {
-        UnixStream(Socket::foreign(std))
-    }
-
-    fn release(self) -> Std {
-        self.0.into_std()
-    }
 }
 
 fn unconnected() -> io::Result<OwnedFd> {
@@ -525,10 +515,4 @@ impl Write for UnixStream {
     }
 }
 
-impl fmt::Debug for UnixStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.std().fmt(f)
-    }
-}
-
-descriptor_traits!(UnixStream, Std);
+descriptor_traits!(UnixStream, Std, Socket::foreign, Socket::into_std, from_raw);
