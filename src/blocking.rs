@@ -176,10 +176,9 @@ pub(crate) fn borrowed<T: Send>(lane: Lane, job: impl FnOnce() -> T + Send) -> T
         drop(loan);
         unparker.unpark();
     });
-    // SAFETY: the job is run once, and this frame stays
-    // until then: only the job's unparker ends the wait below, `Landlord` sees to
-    // it that no panic does, and a hub whose end abandons this frame waits for
-    // the loan.
+    // SAFETY: the job is run once, and this frame stays until then: only the
+    // job's unparker ends the wait below, `Landlord` sees to it that no panic does,
+    // and a hub whose end abandons this frame waits for the loan.
     let job: Job = unsafe { std::mem::transmute(job) };
     let landlord = Landlord;
     if runs_elsewhere(lane, job) {

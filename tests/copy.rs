@@ -30,6 +30,8 @@ impl Directory {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("greenring-copy-{}-{n}", std::process::id());
         let path = parent.join(name);
+        // What a process that was killed and had our id has left behind.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
     }

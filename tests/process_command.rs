@@ -24,6 +24,8 @@ impl Directory {
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("greenring-{name}-{}-{number}", process::id());
         let path = std::env::temp_dir().join(name);
+        // What a process that was killed and had our id has left behind.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
     }

@@ -32,6 +32,8 @@ impl Directory {
         let backend = greenring::runtime::backend();
         let name = format!("greenring-{test}-{backend}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // What a process that was killed and had our id has left behind.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
     }

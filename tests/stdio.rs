@@ -126,6 +126,8 @@ impl Directory {
     fn new(test: &str) -> Directory {
         let name = format!("greenring-stdio-{test}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // What a process that was killed and had our id has left behind.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Directory(path)
     }

@@ -520,6 +520,8 @@ fn names_listeners_and_ends_are_as_in_std() {
     let directory = std::env::temp_dir().join(format!("greenring-walk-{}", std::process::id()));
     let fresh = || {
         let _ = std::fs::remove_dir_all(&directory);
+        // What a process that was killed and had our id has left behind.
+        let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir(&directory).unwrap();
     };
     fresh();

@@ -17,6 +17,8 @@ impl Directory {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("greenring-{}-{number}", std::process::id());
         let path = parent.join(name);
+        // What a process that was killed and had our id has left behind.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).expect("a directory for the test");
         Directory(path.canonicalize().expect("its path"))
     }
