@@ -55,7 +55,6 @@ use crate::hub::{self, Estate, Wait, Wakeup, Why};
 /// let longest = greenring::blocking(|| words.iter().map(|word| word.len()).max());
 /// assert_eq!(longest, Some(8));
 /// ```
-#[track_caller]
 pub fn blocking<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     borrowed(Lane::Closures, f)
 }
