@@ -8,6 +8,7 @@
 //! | `GREENRING_BACKEND` | `uring`, `epoll` | io_uring if it can be had, else epoll |
 //! | `GREENRING_STACK_SIZE` | bytes, 16384 to 1073741824 | 262144 |
 //! | `GREENRING_RING_ENTRIES` | 2 to 32768 | 512 |
+//! | `GREENRING_READER_BUFFERS` | 1 to 16384, buffers of 16 KiB that readers share | 1024 |
 //! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `guard_install`, `epoll_pwait2` | none |
 //! | `GREENRING_WATCHDOG` | milliseconds, 1 to 3600000 | no watchdog |
 //! | `GREENRING_SHUFFLE` | a seed, 0 to 18446744073709551615 | first in, first out |
@@ -44,7 +45,9 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use crate::backend::Choice;
-use crate::hub::{self, Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
+use crate::hub::{
+    self, Config, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE,
+};
 
 pub use crate::backend::Kind as Backend;
 
@@ -67,6 +70,7 @@ pub struct Builder {
     backend: Option<Backend>,
     stack_size: Option<usize>,
     ring_entries: Option<u32>,
+    reader_buffers: Option<u16>,
     name: Option<String>,
     end_timeout: Option<Duration>,
     watchdog: Option<Duration>,
@@ -129,6 +133,22 @@ impl Builder {
     /// ```
     pub fn ring_entries(mut self, entries: u32) -> Builder {
         self.ring_entries = Some(entries);
+        self
+    }
+
+    /// Sets how many buffers of 16 KiB the [readers](crate::io::Reader) of the hub
+    /// share at the most, 1 to 16384. The hub begins with a few and takes more
+    /// when they run out; memory that was never received into is not used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let builder = greenring::runtime::Builder::new().reader_buffers(4096);
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader_buffers(mut self, buffers: u16) -> Builder {
+        self.reader_buffers = Some(buffers);
         self
     }
 
@@ -236,6 +256,10 @@ impl Builder {
         if let Some(size) = self.stack_size {
             check("stack_size", size, STACK_SIZES)?;
             config.stack_size = size;
+        }
+        if let Some(buffers) = self.reader_buffers {
+            check("reader_buffers", buffers, READER_BUFFERS_RANGE)?;
+            config.reader_buffers = buffers;
         }
         if let Some(entries) = self.ring_entries {
             check("ring_entries", entries, RING_ENTRIES_RANGE)?;

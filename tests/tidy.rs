@@ -92,6 +92,11 @@ const UNSAFE: &[(&str, &str)] = &[
         "walks what the kernel wrote beside a message",
     ),
     (
+        "backend/buffers.rs",
+        "maps buffers and shares their ring with the kernel",
+    ),
+    ("hub/source.rs", "submits operations that lend nothing"),
+    (
         "backend/uring.rs",
         "writes ring entries that lend memory to the kernel",
     ),

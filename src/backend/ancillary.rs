@@ -74,6 +74,8 @@ pub(crate) fn close_untaken(operation: &Operation<'_>, result: i32) {
             drop(take(unsafe { &mut *message.pointer() }));
         }
         Operation::Recv { .. }
+        | Operation::RecvMany { .. }
+        | Operation::ReadMany { .. }
         | Operation::Send { .. }
         | Operation::SendMessage { .. }
         | Operation::Connect { .. }

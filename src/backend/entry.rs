@@ -2,7 +2,8 @@
 
 use io_uring::{opcode, squeue, types};
 
-use super::operation::{Key, Operation};
+use super::buffers::GROUP;
+use super::operation::{CURRENT_POSITION, Key, Operation};
 
 /// IORING_RECVSEND_POLL_FIRST (Linux 5.19): wait for readiness before the
 /// first attempt. The io-uring crate takes it as a bare `ioprio` bit.
@@ -48,6 +49,9 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
             .flags(*flags as u32)
             .ioprio(ioprio(*poll_first))
             .build(),
+        Operation::RecvMany { socket } => {
+            opcode::RecvMulti::new(types::Fd(socket.fd), GROUP).build()
+        }
         Operation::SendMessage {
             socket,
             message,
@@ -73,6 +77,10 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
             position,
         } => opcode::Read::new(types::Fd(file.fd), into.start(), into.len())
             .offset(*position)
+            .build(),
+        // Without a length it is that of a buffer.
+        Operation::ReadMany { file } => opcode::ReadMulti::new(types::Fd(file.fd), 0, GROUP)
+            .offset(CURRENT_POSITION)
             .build(),
         Operation::Write {
             file,

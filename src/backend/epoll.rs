@@ -207,6 +207,7 @@ fn completion(key: Key, result: i32) -> Completion {
         result,
         more: false,
         nonempty: false,
+        buffer: None,
     }
 }
 

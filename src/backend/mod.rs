@@ -19,6 +19,10 @@
 //!   nothing else. A full or overflown completion queue is its business; it may
 //!   end early for no reason that can be seen (EINTR), so its callers look at
 //!   the clock again.
+//! - [`Backend::buffers`] are those that the kernel chooses from for operations
+//!   that go on: a completion of one hands a buffer over, which is lent until
+//!   its [`LentBuffer`] is dropped. Such an operation has any number of completions
+//!   with `more` before its last, and lends nothing.
 //! - [`Bell::ring`] ends a wait from any OS thread. A ring that comes while
 //!   nobody waits ends the next wait.
 //! - [`probe`] says, once per process, what the kernel can do.
@@ -26,6 +30,7 @@
 //! What neither backend can do without blocking goes to [`offload`].
 
 mod ancillary;
+mod buffers;
 mod entry;
 mod epoll;
 pub(crate) mod offload;
@@ -38,6 +43,7 @@ mod uring;
 use std::fmt;
 use std::io::{self, ErrorKind::OutOfMemory};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,6 +51,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub(crate) use ancillary::{MOST_PASSED, close_untaken, passing, room, take_passed};
+pub(crate) use buffers::{BUFFER_SIZE, Filled, LentBuffer};
 use epoll::Epoll;
 pub(crate) use operation::{
     CURRENT_POSITION, Completion, Descriptor, Interest, Key, Message, Operation, SocketName,
@@ -109,6 +116,8 @@ pub(crate) enum Feature {
     NoIowait,
     /// IORING_RECVSEND_POLL_FIRST, Linux 5.19.
     PollFirst,
+    /// IORING_RECV_MULTISHOT and its kin, Linux 6.0.
+    MultishotRecv,
     /// MADV_GUARD_INSTALL, Linux 6.13.
     GuardInstall,
     /// epoll_pwait2(2), Linux 5.11.
@@ -116,12 +125,13 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    const ALL: [(Feature, &'static str); 7] = [
+    const ALL: [(Feature, &'static str); 8] = [
         (Feature::Uring, "uring"),
         (Feature::NoSqarray, "no_sqarray"),
         (Feature::DeferTaskrun, "defer_taskrun"),
         (Feature::NoIowait, "no_iowait"),
         (Feature::PollFirst, "poll_first"),
+        (Feature::MultishotRecv, "multishot_recv"),
         (Feature::GuardInstall, "guard_install"),
         (Feature::EpollPwait2, "epoll_pwait2"),
     ];
@@ -174,6 +184,8 @@ pub(crate) struct Setup {
     /// Submission queue entries of the ring; the kernel rounds up to a power
     /// of two.
     pub(crate) ring_entries: u32,
+    /// The most buffers that the kernel has to choose from.
+    pub(crate) reader_buffers: u16,
     pub(crate) disabled: Disabled,
 }
 
@@ -308,6 +320,18 @@ impl Backend {
             Backend::Uring(uring) => unsafe { uring.submit(operation, key, alone) },
             // SAFETY: the caller's promise is the callee's.
             Backend::Epoll(epoll) => unsafe { epoll.submit(operation, key) },
+        }
+    }
+
+    /// The buffers that the kernel chooses from for operations that go on;
+    /// `None` where there are none, and such an operation cannot be submitted.
+    pub(crate) fn buffers(&mut self, operation: &Operation<'_>) -> Option<Filled> {
+        match self {
+            Backend::Uring(uring) => {
+                let buffers = uring.buffers(operation)?;
+                Some(Filled::new(Rc::clone(buffers)))
+            }
+            Backend::Epoll(_) => None,
         }
     }
 

@@ -276,6 +276,10 @@ pub(crate) enum Operation<'a> {
         flags: i32,
         poll_first: bool,
     },
+    /// recv(2) again and again, into buffers that the kernel chooses
+    /// ([`Buffers`](super::buffers::Buffers)), until it fails or there is nothing
+    /// more; for a backend that has such buffers.
+    RecvMany { socket: Descriptor },
     /// sendmsg(2).
     SendMessage {
         socket: Descriptor,
@@ -301,6 +305,9 @@ pub(crate) enum Operation<'a> {
         into: Lent<'a>,
         position: u64,
     },
+    /// read(2) again and again of what has no position, as
+    /// [`RecvMany`](Operation::RecvMany).
+    ReadMany { file: Descriptor },
     /// pwrite(2), or write(2) at [`CURRENT_POSITION`].
     Write {
         file: Descriptor,
@@ -357,10 +364,12 @@ impl Operation<'_> {
             Operation::Recv { socket, .. }
             | Operation::Send { socket, .. }
             | Operation::RecvMessage { socket, .. }
+            | Operation::RecvMany { socket }
             | Operation::SendMessage { socket, .. }
             | Operation::Accept { socket, .. }
             | Operation::Connect { socket, .. } => socket,
             Operation::Read { file, .. }
+            | Operation::ReadMany { file }
             | Operation::Write { file, .. }
             | Operation::ReadVectored { file, .. }
             | Operation::WriteVectored { file, .. }
@@ -376,8 +385,10 @@ impl Operation<'_> {
         match self {
             Operation::Recv { .. }
             | Operation::RecvMessage { .. }
+            | Operation::RecvMany { .. }
             | Operation::Accept { .. }
             | Operation::Read { .. }
+            | Operation::ReadMany { .. }
             | Operation::ReadVectored { .. }
             | Operation::Open { .. } => Interest::Readable,
             Operation::Send { .. }
@@ -398,13 +409,13 @@ impl Operation<'_> {
     /// The name shown in the table of green threads.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Operation::Recv { .. } => "recv",
+            Operation::Recv { .. } | Operation::RecvMany { .. } => "recv",
             Operation::Send { .. } => "send",
             Operation::RecvMessage { .. } => "recvmsg",
             Operation::SendMessage { .. } => "sendmsg",
             Operation::Accept { .. } => "accept",
             Operation::Connect { .. } => "connect",
-            Operation::Read { .. } => "read",
+            Operation::Read { .. } | Operation::ReadMany { .. } => "read",
             Operation::Write { .. } => "write",
             Operation::ReadVectored { .. } => "readv",
             Operation::WriteVectored { .. } => "writev",
@@ -418,10 +429,10 @@ impl Operation<'_> {
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 63..62 | kind: 0 a green thread's operation, 2 a cancel, 3 the bell |
+/// | 63..62 | kind: 0 a green thread's operation, 1 a source's, 2 a cancel, 3 the bell |
 /// | 61 | a successful completion hands over a descriptor |
-/// | 60..32 | index of the green thread in its hub's table |
-/// | 31..0 | generation: the green thread's operation counter |
+/// | 60..32 | index of the green thread or the source in its hub's table |
+/// | 31..0 | generation: the green thread's or source's operation counter |
 ///
 /// A cancel and the bell never carry a target's key, because a failing cancel
 /// posts a completion of its own.
@@ -442,6 +453,11 @@ impl Key {
         Key(u64::from(returns_descriptor) << 61 | u64::from(index) << 32 | u64::from(generation))
     }
 
+    /// The key of an operation that goes on, of the source with this index.
+    pub(crate) fn of_source(index: u32, generation: u32) -> Key {
+        Key(1 << 62 | Key::new(index, generation, false).0)
+    }
+
     pub(crate) fn from_user_data(user_data: u64) -> Key {
         Key(user_data)
     }
@@ -450,9 +466,16 @@ impl Key {
         self.0
     }
 
-    /// Whether this is the key of a green thread's operation.
+    /// Whether this is the key of an operation, a green thread's or a source's.
+    #[inline]
     pub(crate) fn is_operation(self) -> bool {
-        self.0 >> 62 == 0
+        self.0 >> 63 == 0
+    }
+
+    /// Whether this is the key of a source's operation.
+    #[inline]
+    pub(crate) fn is_of_source(self) -> bool {
+        self.0 >> 62 == 1
     }
 
     pub(crate) fn returns_descriptor(self) -> bool {
@@ -479,6 +502,8 @@ pub(crate) struct Completion {
     /// The socket still held data when the operation ended
     /// (IORING_CQE_F_SOCK_NONEMPTY); false where the backend cannot tell.
     pub(crate) nonempty: bool,
+    /// The buffer that it hands over, of those that the kernel chooses from.
+    pub(crate) buffer: Option<u16>,
 }
 
 #[cfg(test)]
@@ -496,7 +521,12 @@ mod tests {
             assert_eq!(Key::from_user_data(key.user_data()), key);
             assert_ne!(key, Key::new(0, u32::MAX, returns));
         }
+        let source = Key::of_source(7, 9);
+        assert!(source.is_operation() && source.is_of_source());
+        assert_eq!((source.index(), source.generation()), (7, 9));
+        assert!(!Key::new(7, 9, true).is_of_source());
         assert!(!Key::CANCEL.is_operation() && !Key::BELL.is_operation());
+        assert!(!Key::CANCEL.is_of_source() && !Key::BELL.is_of_source());
         assert_ne!(Key::CANCEL, Key::BELL);
     }
 }

@@ -270,6 +270,8 @@ fn call(operation: &Operation<'_>) -> i32 {
             answer(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) } as isize)
         }
         Operation::Poll { file, interest } => ready(file.fd, *interest),
+        // For backends that have buffers to choose from.
+        Operation::RecvMany { .. } | Operation::ReadMany { .. } => -libc::EOPNOTSUPP,
     }
 }
 

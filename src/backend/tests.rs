@@ -19,6 +19,7 @@ fn open(kind: Kind, ring_entries: u32, disabled: &str) -> (Backend, Arc<Bell>) {
     let (backend, bell, _) = Backend::open(Setup {
         choice: Choice::Asked { kind, by },
         ring_entries,
+        reader_buffers: 8,
         disabled: Disabled::parse(disabled).unwrap(),
     })
     .unwrap();
@@ -490,6 +491,7 @@ fn masked_features_step_down_the_ladder() {
         let setup = Setup {
             choice: Choice::Automatic,
             ring_entries: 8,
+            reader_buffers: 8,
             disabled: Disabled::parse(disabled).unwrap(),
         };
         let (backend, _, reason) = Backend::open(setup).unwrap();
@@ -499,6 +501,7 @@ fn masked_features_step_down_the_ladder() {
     let setup = Setup {
         choice: Choice::Automatic,
         ring_entries: 8,
+        reader_buffers: 8,
         disabled: Disabled::parse("uring").unwrap(),
     };
     let (backend, _, reason) = Backend::open(setup).unwrap();

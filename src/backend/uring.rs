@@ -17,12 +17,14 @@ use std::fmt;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
+use super::buffers::{Buffers, GROUP};
 use super::entry::entry;
 use super::operation::{Completion, Key, Operation};
 use super::{Bell, Counters, Disabled, Feature, Setup, Submitted, probe, syscall};
@@ -172,6 +174,12 @@ pub(crate) struct Uring {
     no_iowait: EnterFlags,
     /// IORING_RECVSEND_POLL_FIRST may be used.
     knows_poll_first: bool,
+    /// What the kernel is known to fill buffers of its choice by.
+    receives_many: bool,
+    reads_many: bool,
+    most_buffers: u16,
+    /// Those buffers, once they have been asked for.
+    buffers: Option<Rc<Buffers>>,
     /// Completions that were collected to make room for a submission.
     backlog: VecDeque<Completion>,
     /// Watched by a multishot poll; kept open as long as the ring.
@@ -215,8 +223,11 @@ impl Uring {
         if !params.is_feature_ext_arg() {
             return Err(Refusal::lacking("IORING_FEAT_EXT_ARG"));
         }
-        check_operations(&ring)?;
+        let probe = check_operations(&ring)?;
         cap_workers(&ring);
+        // Multishot receives came with Linux 6.0, and are trusted from 6.1 on.
+        let receives_many =
+            rung != Rung::CoopTaskrun && !setup.disabled.contains(Feature::MultishotRecv);
         let no_iowait =
             if params.is_feature_no_iowait() && !setup.disabled.contains(Feature::NoIowait) {
                 EnterFlags::NO_IOWAIT
@@ -228,6 +239,10 @@ impl Uring {
             rung,
             no_iowait,
             knows_poll_first: !setup.disabled.contains(Feature::PollFirst),
+            receives_many,
+            reads_many: receives_many && probe.is_supported(opcode::ReadMulti::CODE),
+            most_buffers: setup.reader_buffers,
+            buffers: None,
             backlog: VecDeque::new(),
             bell: Arc::clone(bell),
             bell_armed: false,
@@ -241,6 +256,22 @@ impl Uring {
 
     pub(super) fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// The buffers that operations like this one are given by the kernel; `None`
+    /// where it does not know them, or has no memory for the ring.
+    pub(super) fn buffers(&mut self, operation: &Operation<'_>) -> Option<&Rc<Buffers>> {
+        let known = match operation {
+            Operation::RecvMany { .. } => &mut self.receives_many,
+            Operation::ReadMany { .. } => &mut self.reads_many,
+            _ => return None,
+        };
+        if *known && self.buffers.is_none() {
+            self.buffers = provide(&self.ring, self.most_buffers).ok();
+            // It would be refused again and again.
+            *known = self.buffers.is_some();
+        }
+        self.buffers.as_ref().filter(|_| *known)
     }
 
     /// Queues an operation, or performs a send at once when nothing else is
@@ -433,15 +464,22 @@ impl Uring {
     fn collect_ready(&mut self, collect: &mut impl FnMut(Completion)) -> usize {
         let mut collected = 0;
         let mut bell_armed = self.bell_armed;
+        let buffers = self.buffers.as_deref();
         for entry in self.ring.completion() {
             let key = Key::from_user_data(entry.user_data());
             if key.is_operation() {
                 collected += 1;
+                let flags = entry.flags();
+                let buffer = cqueue::buffer_select(flags);
+                if buffer.is_some() {
+                    buffers.expect("the kernel chooses from these").note_taken();
+                }
                 collect(Completion {
                     key,
                     result: entry.result(),
-                    more: cqueue::more(entry.flags()),
-                    nonempty: cqueue::sock_nonempty(entry.flags()),
+                    more: cqueue::more(flags),
+                    nonempty: cqueue::sock_nonempty(flags),
+                    buffer,
                 });
             } else if key == Key::BELL {
                 // A rung bell counts as work: the inbox is to be looked at.
@@ -470,6 +508,19 @@ impl Uring {
     }
 }
 
+/// Makes buffers and registers their ring (IORING_REGISTER_PBUF_RING, Linux 5.19).
+fn provide(ring: &IoUring, most: u16) -> io::Result<Rc<Buffers>> {
+    let buffers = Buffers::new(most)?;
+    let (address, entries) = buffers.parts();
+    // SAFETY: the memory is a mapping that is unmapped with the last count of
+    // `buffers`, of which the ring's owner keeps one for as long as the ring.
+    unsafe {
+        ring.submitter()
+            .register_buf_ring_with_flags(address, entries, GROUP, 0)?;
+    }
+    Ok(buffers)
+}
+
 /// Bounds the kernel's workers for this ring: those for files by the processors,
 /// as the kernel does of itself but up to the ring's size, and those for
 /// everything else, which it bounds by RLIMIT_NPROC only. Linux 5.15; where it is
@@ -482,11 +533,11 @@ fn cap_workers(ring: &IoUring) {
         .register_iowq_max_workers(&mut [for_files, MOST_WORKERS]);
 }
 
-/// Asks the kernel for the operations that `entry.rs` uses.
+/// Asks the kernel for the operations that `entry.rs` uses, and gives its answers.
 ///
 /// All of them are older than Linux 5.19; what can be missing is an operation
 /// that a security module filters.
-fn check_operations(ring: &IoUring) -> Result<(), Refusal> {
+fn check_operations(ring: &IoUring) -> Result<io_uring::Probe, Refusal> {
     let mut probe = io_uring::Probe::new();
     if ring.submitter().register_probe(&mut probe).is_err() {
         return Err(Refusal::lacking("IORING_REGISTER_PROBE"));
@@ -510,5 +561,5 @@ fn check_operations(ring: &IoUring) -> Result<(), Refusal> {
             return Err(Refusal::lacking(name));
         }
     }
-    Ok(())
+    Ok(probe)
 }

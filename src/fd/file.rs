@@ -22,6 +22,8 @@ use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
 use nix::sys::uio;
 use nix::unistd::{self, Whence};
 
+use super::ahead::Ahead;
+use super::reader::Stream;
 use super::{Interest, Limit, count, new_identity};
 use crate::backend::{CURRENT_POSITION, Descriptor, Operation};
 use crate::blocking::{self, Lane};
@@ -86,6 +88,8 @@ struct Opened {
     appends: bool,
     /// Whose turn it is to work at the file's position.
     position: Mutex<()>,
+    /// What a reader has received and not consumed.
+    ahead: Ahead,
 }
 
 /// An owned descriptor of a file in the shape of std's type `S`.
@@ -122,6 +126,7 @@ impl<S: AsFd> File<S> {
                 nonblocking: nature != Nature::Storage && flags.contains(OFlag::O_NONBLOCK),
                 appends: flags.contains(OFlag::O_APPEND),
                 position: Mutex::new(()),
+                ahead: Ahead::default(),
             }),
             std,
         }
@@ -162,6 +167,10 @@ impl<S: AsFd> File<S> {
         (self.opened.nature == Nature::Storage).then_some(&self.opened.position)
     }
 
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.opened.ahead
+    }
+
     pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor {
             fd: self.std.as_fd().as_raw_fd(),
@@ -181,6 +190,16 @@ impl<S: AsFd> File<S> {
 
     /// read(2).
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.opened.ahead.is_unused()
+            && let Some(taken) = self.opened.ahead.take([&mut *buffer], false)
+        {
+            return taken;
+        }
+        self.read_past_ahead(buffer)
+    }
+
+    /// read(2) of a file whose bytes that were received ahead are all taken.
+    fn read_past_ahead(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let _turn = self.turn();
         if self.is_performed(buffer.len()) {
             let length = buffer.len();
@@ -202,6 +221,12 @@ impl<S: AsFd> File<S> {
     pub(crate) fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let most = buffers.len().min(MOST_BUFFERS);
         let buffers = &mut buffers[..most];
+        if !self.opened.ahead.is_unused() {
+            let buffers = buffers.iter_mut().map(|buffer| &mut **buffer);
+            if let Some(taken) = self.opened.ahead.take(buffers, false) {
+                return taken;
+            }
+        }
         let length = buffers.iter().map(|buffer| buffer.len()).sum();
         let _turn = self.turn();
         if !self.is_performed(length) {
@@ -399,4 +424,28 @@ impl<S: AsFd> File<S> {
         });
         Ok(result?)
     }
+}
+
+/// Of a file that is a stream by its nature.
+impl<S: AsFd> Stream for File<S> {
+    fn operation(&self) -> Operation<'static> {
+        Operation::ReadMany {
+            file: self.descriptor(),
+        }
+    }
+
+    fn begin(&self) -> io::Result<Limit> {
+        Ok(self.limit())
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_past_ahead(buffer)
+    }
+
+    fn ahead(&self) -> &Ahead {
+        &self.opened.ahead
+    }
+
+    /// A pipe has no errors of its own that it would not tell again.
+    fn defer(&self, _: i32) {}
 }

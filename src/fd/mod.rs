@@ -9,12 +9,16 @@
 //!   kernel.
 //! - [`File`]: read(2) and its kin, on whatever kind of file is behind a
 //!   descriptor.
+//! - [`Reader`]: bytes of either that are received ahead, into buffers that the
+//!   kernel lends.
 //! - [`splice`]: bytes that go from one descriptor to another in the kernel.
 //! - [`standard`]: the descriptors 0, 1 and 2, which are shared with others.
 //! - [`wait_for`]: readiness alone, of a descriptor that is somebody else's.
 
+mod ahead;
 mod descriptor;
 mod file;
+mod reader;
 mod socket;
 pub(crate) mod splice;
 pub(crate) mod standard;
@@ -26,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use descriptor::descriptor_traits;
 pub(crate) use file::{File, Nature};
+pub use reader::{Reader, Writer};
 pub(crate) use socket::Socket;
 
 pub(crate) use crate::backend::Interest;

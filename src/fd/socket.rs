@@ -21,6 +21,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use super::ahead::Ahead;
+use super::reader::Stream;
 use super::{Direction, Interest, count, new_identity};
 use crate::atomic::lock;
 use crate::backend::{self, Descriptor, Message, Operation, SocketName};
@@ -49,6 +51,8 @@ struct Modes {
     /// The errno that ended a write which had sent something, for whoever asks
     /// next; 0 is none. The kernel has told it and forgotten it.
     deferred: AtomicI32,
+    /// What a reader has received and not consumed.
+    ahead: Ahead,
     borrowers: Borrowers,
 }
 
@@ -191,6 +195,20 @@ impl<S: AsFd> Socket<S> {
             .store(nanoseconds, Ordering::Relaxed);
     }
 
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.modes.ahead
+    }
+
+    /// Takes bytes that a reader has left, before anything is received.
+    #[inline]
+    pub(crate) fn take_ahead(&self, buffer: &mut [u8], flags: i32) -> Option<io::Result<usize>> {
+        if self.modes.ahead.is_unused() {
+            return None;
+        }
+        let peek = flags & libc::MSG_PEEK != 0;
+        self.modes.ahead.take([buffer], peek)
+    }
+
     pub(super) fn borrowers(&self) -> &Borrowers {
         &self.modes.borrowers
     }
@@ -235,6 +253,15 @@ impl<S: AsFd> Socket<S> {
     /// recv(2) of a stream, to which an empty buffer is nothing special.
     #[inline]
     pub(crate) fn recv_plain(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+        if let Some(taken) = self.take_ahead(buffer, flags) {
+            return taken;
+        }
+        self.recv_past_ahead(buffer, flags)
+    }
+
+    /// recv(2) of a stream whose bytes that were received ahead are all taken.
+    #[inline]
+    fn recv_past_ahead(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         self.receive(Operation::Recv {
             socket: self.descriptor(),
             into: buffer.into(),
@@ -427,6 +454,12 @@ impl<S: AsFd> Socket<S> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
         }
+        if !self.modes.ahead.is_unused() {
+            let buffers = buffers.iter_mut().map(|buffer| &mut **buffer);
+            if let Some(taken) = self.modes.ahead.take(buffers, false) {
+                return taken;
+            }
+        }
         self.recv_message(&mut Message::new(buffers), 0)
     }
 
@@ -496,5 +529,31 @@ impl<S: AsFd> Socket<S> {
             self.empty.store(!nonempty, Ordering::Relaxed);
         }
         count(performed)
+    }
+}
+
+impl<S: AsFd> Stream for Socket<S> {
+    fn operation(&self) -> Operation<'static> {
+        Operation::RecvMany {
+            socket: self.descriptor(),
+        }
+    }
+
+    #[inline]
+    fn begin(&self) -> io::Result<Limit> {
+        self.tell_deferred()?;
+        Ok(self.limit(Direction::Read))
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv_past_ahead(buffer, 0)
+    }
+
+    fn ahead(&self) -> &Ahead {
+        &self.modes.ahead
+    }
+
+    fn defer(&self, errno: i32) {
+        self.modes.deferred.store(errno, Ordering::Relaxed);
     }
 }

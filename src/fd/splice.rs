@@ -30,6 +30,7 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, copy_file_range, fcntl, splice};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Whence, lseek};
 
+use super::ahead::Ahead;
 use super::socket::Borrowers;
 use super::{Direction, File, Interest, Limit, Socket, count};
 use crate::backend::{Descriptor, Operation};
@@ -66,6 +67,9 @@ pub(crate) trait End {
     /// The turns at its position, if it has one.
     fn turns(&self) -> Option<&Mutex<()>>;
 
+    /// What a reader has left, which comes before all that the kernel has.
+    fn ahead(&self) -> &Ahead;
+
     /// Who works in non-blocking mode on it, if that has to be a mode of the
     /// open file.
     fn borrowers(&self) -> Option<&Borrowers>;
@@ -101,6 +105,10 @@ impl<S: AsFd> End for Socket<S> {
         Some(Socket::borrowers(self))
     }
 
+    fn ahead(&self) -> &Ahead {
+        Socket::ahead(self)
+    }
+
     fn write(&self, buffer: &[u8]) -> io::Result<usize> {
         self.send(buffer)
     }
@@ -121,6 +129,10 @@ impl<S: AsFd> End for File<S> {
 
     fn turns(&self) -> Option<&Mutex<()>> {
         File::turns(self)
+    }
+
+    fn ahead(&self) -> &Ahead {
+        File::ahead(self)
     }
 
     fn borrowers(&self) -> Option<&Borrowers> {
@@ -176,7 +188,11 @@ pub(crate) fn copy(from: &dyn End, to: &dyn End, most: u64, moved: &Moved) -> io
         Side::of(from, Interest::Readable),
         Side::of(to, Interest::Writable),
     );
-    // Who must not wait gets exactly what reads and writes give.
+    // What was read ahead, and who must not wait, get exactly what reads and
+    // writes give.
+    if !from.ahead().is_unused() {
+        return Ok(false);
+    }
     if from.limit(Interest::Readable) == Limit::Now || to.limit(Interest::Writable) == Limit::Now {
         return Ok(false);
     }

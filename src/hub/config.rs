@@ -11,6 +11,7 @@ use crate::backend::{Choice, Disabled, Kind, Setup};
 const BACKEND: &str = "GREENRING_BACKEND";
 const STACK_SIZE: &str = "GREENRING_STACK_SIZE";
 const RING_ENTRIES: &str = "GREENRING_RING_ENTRIES";
+const READER_BUFFERS: &str = "GREENRING_READER_BUFFERS";
 const DISABLE: &str = "GREENRING_DISABLE";
 const SHUFFLE: &str = "GREENRING_SHUFFLE";
 const WATCHDOG: &str = "GREENRING_WATCHDOG";
@@ -26,6 +27,11 @@ pub(crate) const STACK_SIZES: RangeInclusive<usize> = stack::MIN_SIZE..=stack::M
 const DEFAULT_RING_ENTRIES: u32 = 512;
 pub(crate) const RING_ENTRIES_RANGE: RangeInclusive<u32> = 2..=32_768;
 
+/// Buffers of 16 KiB that the readers of a hub share: enough for a burst of as
+/// many connections, and no memory until there is one.
+const DEFAULT_READER_BUFFERS: u16 = 1024;
+pub(crate) const READER_BUFFERS_RANGE: RangeInclusive<u16> = 1..=16_384;
+
 /// Milliseconds after which the watchdog may report: up to an hour.
 pub(crate) const WATCHDOG_RANGE: RangeInclusive<u64> = 1..=3_600_000;
 
@@ -38,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) choice: Choice,
     pub(crate) stack_size: usize,
     pub(crate) ring_entries: u32,
+    pub(crate) reader_buffers: u16,
     pub(crate) disabled: Disabled,
     /// Name of the hub's root in the table of green threads.
     pub(crate) name: Option<String>,
@@ -96,6 +103,20 @@ impl Config {
                 }
             },
         };
+        let reader_buffers = match lookup(READER_BUFFERS) {
+            None => DEFAULT_READER_BUFFERS,
+            Some(value) => match value.parse() {
+                Ok(buffers) if READER_BUFFERS_RANGE.contains(&buffers) => buffers,
+                _ => {
+                    let allowed = format!(
+                        "a number from {} to {}",
+                        READER_BUFFERS_RANGE.start(),
+                        READER_BUFFERS_RANGE.end()
+                    );
+                    return Err(invalid(READER_BUFFERS, &value, &allowed));
+                }
+            },
+        };
         let disabled = match lookup(DISABLE) {
             None => Disabled::default(),
             Some(value) => Disabled::parse(&value).map_err(|known| {
@@ -134,6 +155,7 @@ impl Config {
             choice,
             stack_size,
             ring_entries,
+            reader_buffers,
             disabled,
             name: None,
             end_timeout: DEFAULT_END_TIMEOUT,
@@ -153,6 +175,7 @@ impl Config {
         Setup {
             choice: self.choice,
             ring_entries: self.ring_entries,
+            reader_buffers: self.reader_buffers,
             disabled: self.disabled,
         }
     }
@@ -192,6 +215,7 @@ mod tests {
         );
         assert_eq!(with(STACK_SIZE, "65536").unwrap().stack_size, 65_536);
         assert_eq!(with(RING_ENTRIES, "4").unwrap().ring_entries, 4);
+        assert_eq!(with(READER_BUFFERS, "1").unwrap().reader_buffers, 1);
         assert_eq!(with(SHUFFLE, "0").unwrap().shuffle, Some(0));
         let limit = Duration::from_millis(100);
         assert_eq!(with(WATCHDOG, "100").unwrap().watchdog, Some(limit));
@@ -211,6 +235,8 @@ mod tests {
             (STACK_SIZE, "64k", "from 16384 to"),
             (STACK_SIZE, "0", "from 16384 to"),
             (RING_ENTRIES, "1", "from 2 to 32768"),
+            (READER_BUFFERS, "0", "from 1 to 16384"),
+            (READER_BUFFERS, "16385", "from 1 to 16384"),
             (DISABLE, "uring,bogus", "defer_taskrun"),
             (SHUFFLE, "-1", "from 0 to 18446744073709551615"),
             (SHUFFLE, "on", "from 0 to"),

@@ -76,6 +76,7 @@ impl Hub {
                 self.end_operation(index, block, Wakeup::Interrupted);
             }
         }
+        self.stop_sources();
         while self.in_flight.get() > 0 {
             // Wakes up for the deadlines that ask for a cancel again.
             let next = self.timers.borrow().next().unwrap_or(u64::MAX);

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 
+use super::{Hub, say};
+
 const PARENT: u32 = 1;
 
 /// The process-wide word; 0 in a child of the process that made it.
@@ -60,4 +62,42 @@ impl ForkWord {
     pub(super) fn is_forked_child(self) -> bool {
         self.0.load(Ordering::Relaxed) != PARENT
     }
+}
+
+/// What a forked child is told.
+macro_rules! forked_child {
+    () => {
+        "greenring cannot be used in a forked child: the hub's kernel side belongs to the parent; \
+         start programs with std::process::Command instead"
+    };
+}
+
+impl Hub {
+    pub(super) fn is_forked_child(&self) -> bool {
+        self.fork_word.is_forked_child()
+    }
+
+    /// Ends a forked child that has come back to the loop, before it touches
+    /// the kernel's side: nobody is there to be told by a panic.
+    #[inline]
+    pub(super) fn end_forked_child(&self) {
+        if self.is_forked_child() {
+            say(concat!("greenring: fatal: ", forked_child!()));
+            std::process::abort();
+        }
+    }
+
+    /// Refuses to touch the kernel's side in a forked child.
+    #[inline]
+    pub(super) fn check_process(&self) {
+        if self.is_forked_child() {
+            refuse_forked_child();
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse_forked_child() -> ! {
+    panic!(forked_child!());
 }

@@ -247,6 +247,7 @@ mod tests {
                 by: "a test",
             },
             ring_entries: 2,
+            reader_buffers: 8,
             disabled: Disabled::default(),
         })
         .unwrap();

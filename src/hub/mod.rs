@@ -7,7 +7,7 @@
 //!
 //! What the floors above may ask, in five verbs: [`spawn`], park
 //! ([`Wait::park`]), unpark ([`Unparker::unpark`]), [`perform`](perform()) and
-//! [`current`](current()). Verdicts (timed out, cancelled, stuck) are return
+//! [`current`](current()). A [`Source`] is a perform that goes on. Verdicts (timed out, cancelled, stuck) are return
 //! values; nothing here unwinds into user code, and no user code runs on the
 //! loop's stack.
 
@@ -30,6 +30,7 @@ mod perform;
 mod record;
 mod report;
 mod run_queue;
+mod source;
 mod stack;
 mod state;
 mod table;
@@ -42,7 +43,9 @@ use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Feature};
-pub(crate) use config::{Config, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE};
+pub(crate) use config::{
+    Config, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE,
+};
 pub(crate) use counters::snapshot;
 use counters::{Counters, count};
 pub(crate) use current::{has_hub, is_green, lend};
@@ -68,6 +71,8 @@ use report::Silence;
 pub use report::Standing;
 pub(crate) use report::{Row, print_table, rows, say};
 use run_queue::RunQueue;
+use source::Sources;
+pub(crate) use source::{Received, Source};
 use stack::{Guard, Stack, Stacks};
 use state::{ROOT, State};
 pub(crate) use state::{Wakeup, Why};
@@ -102,6 +107,7 @@ pub(crate) struct Hub {
     /// Room for the indices whose deadline has passed.
     due: RefCell<Vec<u32>>,
     stacks: RefCell<Stacks>,
+    sources: Sources,
     /// Index of what runs: the root, which also runs the loop, or a green thread.
     current: Cell<u32>,
     /// What is left of the turn's budget.
@@ -139,14 +145,6 @@ pub(crate) struct Hub {
     counters: Counters,
     /// Signal handlers that report a stack overflow need a stack of their own.
     _alternate_stack: overflow::AlternateStack,
-}
-
-/// What a forked child is told.
-macro_rules! forked_child {
-    () => {
-        "greenring cannot be used in a forked child: the hub's kernel side belongs to the parent; \
-         start programs with std::process::Command instead"
-    };
 }
 
 /// Ends the process with a sentence if it is dropped, that is, on a panic.
@@ -188,6 +186,7 @@ impl Hub {
             timers: RefCell::new(Timers::new()),
             due: RefCell::default(),
             stacks: RefCell::new(Stacks::new(guard)),
+            sources: Sources::default(),
             current: Cell::new(ROOT),
             budget: Cell::new(BUDGET),
             polls: Cell::new(0),
@@ -284,6 +283,7 @@ impl Hub {
                 self.kernel(waited);
             }
         }
+        self.hold_sources_back();
         if !self.timers.borrow().is_empty() {
             self.expire(Instant::now());
         }
@@ -482,28 +482,6 @@ impl Hub {
         }
     }
 
-    fn is_forked_child(&self) -> bool {
-        self.fork_word.is_forked_child()
-    }
-
-    /// Ends a forked child that has come back to the loop, before it touches
-    /// the kernel's side: nobody is there to be told by a panic.
-    #[inline]
-    fn end_forked_child(&self) {
-        if self.is_forked_child() {
-            report::say(concat!("greenring: fatal: ", forked_child!()));
-            std::process::abort();
-        }
-    }
-
-    /// Refuses to touch the kernel's side in a forked child.
-    #[inline]
-    fn check_process(&self) {
-        if self.is_forked_child() {
-            refuse_forked_child();
-        }
-    }
-
     /// Whether the root alone is left, and nothing refers to the hub from its
     /// stack: no green thread is alive, no time limit or shield in force.
     fn is_idle(&self) -> bool {
@@ -513,12 +491,6 @@ impl Hub {
             && root.attention.get() == 0
             && !root.shielded.get()
     }
-}
-
-#[cold]
-#[inline(never)]
-fn refuse_forked_child() -> ! {
-    panic!(forked_child!());
 }
 
 // ----- the verbs -----------------------------------------------------------

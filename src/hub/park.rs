@@ -288,7 +288,7 @@ impl Place {
 impl Hub {
     /// Numbers the running context's next wait.
     #[inline]
-    fn begin_wait(&self, index: u32) -> u64 {
+    pub(super) fn begin_wait(&self, index: u32) -> u64 {
         let slot = &self.table.get(index).slot;
         let wait = slot.wait.get() + 1;
         slot.wait.set(wait);
@@ -302,7 +302,13 @@ impl Hub {
         self.park(wait, why, 0, deadline)
     }
 
-    fn park(&self, wait: u64, why: Why, subject: usize, deadline: Option<Instant>) -> Wakeup {
+    pub(super) fn park(
+        &self,
+        wait: u64,
+        why: Why,
+        subject: usize,
+        deadline: Option<Instant>,
+    ) -> Wakeup {
         self.check_process();
         let index = self.current.get();
         let block = self.table.get(index);

@@ -37,7 +37,7 @@ use super::Hub;
 use super::counters::count;
 use super::current::{self, Context};
 use super::green_thread::GreenThread;
-use super::state::{State, Wakeup};
+use super::state::{State, Wakeup, Why};
 use crate::backend::{self, Completion, Key, Operation, Submitted};
 
 /// How long an operation may take.
@@ -268,6 +268,9 @@ impl Hub {
     #[inline]
     pub(super) fn complete(&self, completion: Completion) {
         let Completion { key, result, .. } = completion;
+        if key.is_of_source() {
+            return self.complete_source(completion);
+        }
         let block = self.table.get(key.index());
         let slot = &block.slot;
         if slot.owed.get() == 0 || slot.generation() != key.generation() {
@@ -328,6 +331,9 @@ fn operation_of(block: &GreenThread) -> Option<&Operation<'_>> {
 
 /// The descriptor that a context's operation works on, for the table.
 pub(super) fn descriptor_of(block: &GreenThread) -> Option<RawFd> {
+    if block.slot.state.get() == State::Parked(Why::Source) {
+        return RawFd::try_from(block.slot.subject.get().addr()).ok();
+    }
     let fd = operation_of(block)?.descriptor().fd;
     (fd >= 0).then_some(fd)
 }
@@ -359,6 +365,7 @@ mod tests {
             result,
             more: false,
             nonempty: false,
+            buffer: None,
         }
     }
 

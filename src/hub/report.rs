@@ -291,6 +291,7 @@ impl Describe<'_> {
                 None => write!(f, ": the green thread with id {subject}"),
             },
             Why::Park | Why::Sleep | Why::Offload | Why::Scope | Why::HubEnd => Ok(()),
+            Why::Source => write!(f, " on descriptor {subject}"),
             _ => write!(f, " at {subject:#x}"),
         }
     }
@@ -317,6 +318,7 @@ impl fmt::Display for Describe<'_> {
             State::Parked(Why::Event) => ": waits for an Event",
             State::Parked(Why::Receive) => ": waits for a message",
             State::Parked(Why::Send) => ": waits for room for a message",
+            State::Parked(Why::Source) => ": waits for recv",
             State::Parked(Why::Select) => ": waits in a select",
             State::Parked(Why::Future) => ": waits for a future",
             State::Parked(Why::HubEnd) => ": waits for the end of the hub's green threads",

@@ -55,6 +55,8 @@ pub(crate) enum Why {
     Receive,
     /// Room for a message.
     Send,
+    /// What comes in next for a reader.
+    Source,
     /// One of several things.
     Select,
     /// A waker of a future.

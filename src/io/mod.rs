@@ -20,6 +20,10 @@
 //! one of them. (`use greenring::*;` leaves the compiler in doubt whose are
 //! meant.)
 //!
+//! # Reading ahead
+//!
+//! [`Reader`] lends the kernel's own buffers as a [`BufRead`].
+//!
 //! # Difference from std
 //!
 //! - Where several read from one terminal, who does not get the line sits on an
@@ -35,6 +39,7 @@ mod print;
 mod reentrant;
 mod stdio;
 
+pub use crate::fd::{Reader, Writer};
 pub use copy::copy;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
-use crate::fd::{File, descriptor_traits};
+use crate::fd::{File, Reader, descriptor_traits};
 
 /// Makes a pipe, pipe2(2) with O_CLOEXEC.
 ///
@@ -74,6 +74,35 @@ impl PipeReader {
     pub fn try_clone(&self) -> io::Result<PipeReader> {
         let std = self.0.std().try_clone()?;
         Ok(PipeReader(File::duplicate(&self.0, std)))
+    }
+
+    /// Reads the pipe by buffers that the kernel lends: nothing is copied, and a
+    /// pipe that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    ///
+    /// Bytes that were received and not consumed stay with the pipe.
+    ///
+    /// # Panics
+    ///
+    /// The pipe, or a clone, has a reader already.
+    ///
+    /// # Difference from std
+    ///
+    /// std has no such method; `std::io::BufReader` is the nearest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::io::{self, BufRead, Write};
+    ///
+    /// let (reader, mut writer) = io::pipe()?;
+    /// writer.write_all(b"a line\nand more")?;
+    /// let mut line = String::new();
+    /// reader.reader().read_line(&mut line)?;
+    /// assert_eq!(line, "a line\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.0)
     }
 }
 

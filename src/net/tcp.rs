@@ -27,7 +27,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::address;
 use super::resolve::{ToSocketAddrs, each_address};
-use crate::fd::{Direction, Socket, descriptor_traits};
+use crate::fd::{Direction, Reader, Socket, Writer, descriptor_traits};
 
 /// A TCP connection, as `std::net::TcpStream`.
 ///
@@ -485,6 +485,52 @@ impl TcpStream {
         self.0.std().set_nonblocking(nonblocking)?;
         self.0.note_nonblocking(nonblocking);
         Ok(())
+    }
+
+    /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
+    /// connection that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    ///
+    /// Bytes that were received and not consumed stay with the stream.
+    ///
+    /// # Panics
+    ///
+    /// The stream, or a clone, has a reader already.
+    ///
+    /// # Difference from std
+    ///
+    /// std has no such method; `std::io::BufReader` is the nearest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::io::{BufRead, Write};
+    /// use greenring::net::{TcpListener, TcpStream};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// listener.accept()?.0.write_all(b"a line\nand more")?;
+    /// let mut line = String::new();
+    /// stream.reader().read_line(&mut line)?;
+    /// assert_eq!(line, "a line\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.0)
+    }
+
+    /// A [`reader`](Self::reader) and a writer, for code that wants two halves.
+    ///
+    /// Both stay on this OS thread, and may be used by two green threads.
+    ///
+    /// # Panics
+    ///
+    /// The stream, or a clone, has a reader already.
+    ///
+    /// # Examples
+    ///
+    /// See [`Writer`](crate::io::Writer).
+    pub fn split(&self) -> (Reader<'_>, Writer<'_, Self>) {
+        (self.reader(), Writer::new(self))
     }
 
     /// For what std offers in extension traits.

@@ -35,6 +35,9 @@ pub(super) fn receive<S: AsFd>(
     bytes: &mut [u8],
     most: usize,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
+    if let Some(taken) = socket.take_ahead(bytes, 0) {
+        return Ok((taken?, Vec::new()));
+    }
     let mut control = backend::room(most);
     let mut buffers = [IoSliceMut::new(bytes)];
     let mut message = Message::new(&mut buffers[..]).control(&mut control);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::{address, rights};
-use crate::fd::{Direction, Socket, descriptor_traits};
+use crate::fd::{Direction, Reader, Socket, Writer, descriptor_traits};
 
 /// std's type of the same name.
 type Std = std::os::unix::net::UnixStream;
@@ -446,6 +446,52 @@ impl UnixStream {
     /// ```
     pub fn recv_fds(&self, bytes: &mut [u8], most: usize) -> io::Result<(usize, Vec<OwnedFd>)> {
         rights::receive(&self.0, bytes, most)
+    }
+
+    /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
+    /// connection that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    /// Descriptors that are passed over the stream are closed, as by a plain read.
+    ///
+    /// Bytes that were received and not consumed stay with the stream.
+    ///
+    /// # Panics
+    ///
+    /// The stream, or a clone, has a reader already.
+    ///
+    /// # Difference from std
+    ///
+    /// std has no such method; `std::io::BufReader` is the nearest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::io::{BufRead, Write};
+    /// use greenring::os::unix::net::UnixStream;
+    ///
+    /// let (one, mut other) = UnixStream::pair()?;
+    /// other.write_all(b"a line\nand more")?;
+    /// let mut line = String::new();
+    /// one.reader().read_line(&mut line)?;
+    /// assert_eq!(line, "a line\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.0)
+    }
+
+    /// A [`reader`](Self::reader) and a writer, for code that wants two halves.
+    ///
+    /// Both stay on this OS thread, and may be used by two green threads.
+    ///
+    /// # Panics
+    ///
+    /// The stream, or a clone, has a reader already.
+    ///
+    /// # Examples
+    ///
+    /// See [`Writer`](crate::io::Writer).
+    pub fn split(&self) -> (Reader<'_>, Writer<'_, Self>) {
+        (self.reader(), Writer::new(self))
     }
 }
 
