@@ -16,18 +16,16 @@
 
 #![allow(unsafe_code)] // Resumes and suspends coroutines.
 
-use std::cell::{Cell, UnsafeCell};
-use std::mem::ManuallyDrop;
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-
-use corosensei::{CoroutineResult, Yielder};
 
 use super::extras::Extras;
 use super::moment::Moment;
 use super::record::{Identity, Record};
 use super::stack::{Bounds, Stack};
 use super::state::{State, Wakeup};
+use super::switch::{Coroutine, LARGEST_BODY};
 
 /// In [`Slot::attention`]: it was cancelled. Stays until it ends.
 pub(super) const CANCELLED: u8 = 1;
@@ -66,8 +64,8 @@ pub(super) struct Slot {
     pub(super) subject: Cell<*const ()>,
     /// Who it is: unique in the process for ever.
     pub(super) id: Cell<u64>,
-    /// The suspend half of the coroutine, valid while it is alive.
-    yielder: Cell<*const Yielder<(), ()>>,
+    /// What it runs on. Never unwound by force: one that is given up is forgotten.
+    coroutine: Coroutine,
     /// On the coroutine's stack, valid while it is alive; null before it runs.
     pub(super) extras: Cell<*const Extras>,
     /// Where the stack is: for the signal handler that reports its overflow,
@@ -93,18 +91,7 @@ pub(super) struct GreenThread {
     /// What outlives the green thread: name, identity, result. The body of the
     /// coroutine holds a count of it for as long as this is set.
     pub(super) record: Cell<Option<NonNull<dyn Record>>>,
-    /// Set from spawn to the coroutine's return. Only [`GreenThread::resume`]
-    /// looks inside, so the exclusive borrow that a running coroutine is under
-    /// has no rival. Never dropped while suspended: that would unwind its
-    /// stack by force.
-    coroutine: UnsafeCell<Option<ManuallyDrop<Coroutine>>>,
 }
-
-type Coroutine = corosensei::Coroutine<(), (), (), Stack>;
-
-/// Larger bodies are boxed: a coroutine's first values are copied to its stack
-/// by a path that takes 1024 bytes at the most.
-const LARGEST_BODY: usize = 512;
 
 impl GreenThread {
     pub(super) fn free() -> GreenThread {
@@ -123,12 +110,11 @@ impl GreenThread {
                 wait: Cell::new(0),
                 subject: Cell::new(ptr::null()),
                 id: Cell::new(0),
-                yielder: Cell::new(ptr::null()),
+                coroutine: Coroutine::default(),
                 extras: Cell::new(ptr::null()),
                 stack: Cell::default(),
             },
             record: Cell::new(None),
-            coroutine: UnsafeCell::new(None),
         }
     }
 
@@ -156,25 +142,25 @@ impl GreenThread {
         if let Some(identity) = self.identity() {
             self.slot.id.set(identity.id().get());
         }
-        let coroutine = if size_of::<F>() <= LARGEST_BODY {
+        if size_of::<F>() <= LARGEST_BODY {
             // SAFETY: the caller's promises.
-            unsafe { self.coroutine(stack, body) }
+            unsafe { self.start_coroutine(stack, body) };
         } else {
             let body = Box::new(body);
             // SAFETY: the caller's promises.
-            unsafe { self.coroutine(stack, move || (*body)()) }
-        };
-        // SAFETY: a free block's coroutine does not run, so nothing else
-        // borrows the cell.
-        unsafe { *self.coroutine.get() = Some(ManuallyDrop::new(coroutine)) };
+            unsafe { self.start_coroutine(stack, move || (*body)()) };
+        }
     }
 
-    unsafe fn coroutine<F: FnOnce()>(&self, stack: Stack, body: F) -> Coroutine {
+    /// # Safety
+    ///
+    /// The contract of [`start`](Self::start).
+    #[inline]
+    unsafe fn start_coroutine<F: FnOnce()>(&self, stack: Stack, body: F) {
         let block: *const GreenThread = self;
-        let entry = move |yielder: &Yielder<(), ()>, ()| {
+        let entry = move || {
             // SAFETY: the block outlives the coroutine (contract of `start`).
             let block = unsafe { &*block };
-            block.slot.yielder.set(yielder);
             let extras = Extras::default();
             block.slot.extras.set(&raw const extras);
             let guard = super::AbortOnUnwind("a green thread's body unwound out of its entry");
@@ -182,39 +168,34 @@ impl GreenThread {
             block.slot.extras.set(ptr::null());
             std::mem::forget(guard);
         };
-        // SAFETY: what the body borrows outlives the coroutine (contract of
-        // `start`).
-        unsafe { Coroutine::with_stack_unchecked(stack, entry) }
+        // SAFETY: a free block's coroutine has no body. The block stays where it is,
+        // and what the body borrows outlives it (contract of `start`); the guard
+        // keeps it from unwinding.
+        unsafe { self.slot.coroutine.start(stack, entry) };
     }
 
     /// Runs the green thread until it suspends. Gives its stack back when the
     /// coroutine has returned.
     ///
-    /// Called by the loop only, which never runs on a coroutine.
-    #[inline]
-    pub(super) fn resume(&self) -> Option<Stack> {
-        // SAFETY: only this function borrows the cell's content, it is not
-        // re-entered for one block (a running green thread is not in the run
-        // queue), and blocks do not move.
-        let coroutine = unsafe { &mut *self.coroutine.get() };
-        match coroutine.as_mut().expect("a started coroutine").resume(()) {
-            CoroutineResult::Yield(()) => None,
-            CoroutineResult::Return(()) => {
-                let finished = coroutine.take().expect("it was there");
-                Some(ManuallyDrop::into_inner(finished).into_stack())
-            }
-        }
+    /// # Safety
+    ///
+    /// It was started, has not ended and does not run: called by the loop only,
+    /// for what it takes from the run queue.
+    #[inline(always)]
+    pub(super) unsafe fn resume(&self) -> Option<Stack> {
+        // SAFETY: the caller's promise.
+        unsafe { self.slot.coroutine.resume() }
     }
 
     /// Stops the running green thread; returns when it is resumed.
     ///
-    /// Called on the green thread's own stack only.
-    #[inline]
-    pub(super) fn suspend(&self) {
-        let yielder = self.slot.yielder.get();
-        // SAFETY: the entry set it, and it is valid for as long as the
-        // coroutine runs, which it does: it called this.
-        unsafe { (*yielder).suspend(()) };
+    /// # Safety
+    ///
+    /// The caller runs on it.
+    #[inline(always)]
+    pub(super) unsafe fn suspend(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.slot.coroutine.suspend() };
     }
 
     /// What the context keeps on its own stack; `None` before it runs.

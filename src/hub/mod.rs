@@ -33,6 +33,7 @@ mod run_queue;
 mod source;
 mod stack;
 mod state;
+mod switch;
 mod table;
 mod timers;
 mod watchdog;
@@ -246,6 +247,7 @@ impl Hub {
     }
 
     /// Runs one green thread until it suspends.
+    #[allow(unsafe_code)] // Resumes a coroutine.
     #[inline]
     fn resume(&self, index: u32) {
         let block = self.table.get(index);
@@ -255,7 +257,8 @@ impl Hub {
         if self.watched.is_some() {
             self.note_green_thread(block);
         }
-        let finished = block.resume();
+        // SAFETY: what is in the run queue is ready: started, alive, not running.
+        let finished = unsafe { block.resume() };
         self.current.set(ROOT);
         if let Some(stack) = finished {
             self.stacks.borrow_mut().give_back(stack);
@@ -378,6 +381,7 @@ impl Hub {
 
     /// Leaves the running context, whose state says why, and returns when it
     /// runs again.
+    #[allow(unsafe_code)] // Suspends a coroutine.
     #[inline]
     fn switch_away(&self, block: &GreenThread) {
         debug_assert_ne!(block.slot.state.get(), State::Running);
@@ -388,7 +392,8 @@ impl Hub {
             self.run_until_root_is_ready();
             block.slot.state.set(State::Running);
         } else {
-            block.suspend();
+            // SAFETY: the block of the running context, which is no root.
+            unsafe { block.suspend() };
         }
         if let Some(storm) = storm {
             self.note_resumption(storm);

@@ -61,7 +61,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
-use corosensei::stack::StackPointer;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use nix::errno::Errno;
 use nix::sys::mman::{self, MmapAdvise, ProtFlags};
@@ -114,30 +113,20 @@ const SMALLEST_PAGE: usize = 4096;
 #[derive(Debug)]
 pub struct Stack {
     /// Where the first frame goes: the top of the slot less the colour. 16-byte aligned.
-    base: StackPointer,
+    base: NonZeroUsize,
     /// Lowest address of the slot, that of the guard page. Page-aligned.
-    limit: StackPointer,
+    limit: NonZeroUsize,
     /// Tells valgrind that these addresses are a stack; kept for as long as the slot has an owner.
     _registration: ValgrindStackRegistration,
 }
 
-// SAFETY: a slot is at least MIN_SIZE bytes and its lowest page, the one at `limit`, has been a guard
-// since before the Stack was made (`Stacks::carve`); nothing removes it while the arena is mapped, and
-// the arena stays mapped while the Stack is outstanding (`Stacks::drop`). Colours leave more than
-// MIN_STACK_SIZE bytes and are multiples of CACHE_LINE, hence of the required 16.
-unsafe impl corosensei::stack::Stack for Stack {
-    #[inline]
-    fn base(&self) -> StackPointer {
-        self.base
-    }
-
-    #[inline]
-    fn limit(&self) -> StackPointer {
-        self.limit
-    }
-}
-
 impl Stack {
+    /// Where the first frame goes, which grows down from here.
+    #[inline]
+    pub fn base(&self) -> usize {
+        self.base.get()
+    }
+
     /// Bytes of the slot: what was asked for, rounded up to whole pages; the guard page included.
     #[inline]
     pub fn size(&self) -> usize {
@@ -187,7 +176,8 @@ impl Bounds {
         Bounds((page as u64) << COUNT_BITS | count as u64)
     }
 
-    fn limit(&self) -> usize {
+    /// The lowest address of the slot, that of its guard.
+    pub fn limit(&self) -> usize {
         (self.0 >> COUNT_BITS) as usize * SMALLEST_PAGE
     }
 
@@ -493,7 +483,7 @@ impl Class {
 }
 
 /// A pointer into a slot from its address, whose provenance [`Stacks::carve`] exposed.
-fn pointer(limit: StackPointer, offset: usize) -> NonNull<c_void> {
+fn pointer(limit: NonZeroUsize, offset: usize) -> NonNull<c_void> {
     let address = limit.checked_add(offset);
     NonNull::with_exposed_provenance(address.expect("a slot does not wrap around"))
 }
@@ -519,7 +509,6 @@ fn out_of_mappings(carved: usize) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use corosensei::stack::Stack as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -603,12 +592,12 @@ mod tests {
                 match step {
                     Step::Take(size) => {
                         let stack = stacks.take(size).expect("a stack");
-                        let (limit, base) = (stack.limit().get(), stack.base().get());
+                        let (limit, base) = (stack.limit.get(), stack.base());
                         let slot = size.max(MIN_SIZE).max(2 * page).next_multiple_of(page);
                         prop_assert_eq!(stack.size(), slot);
                         prop_assert_eq!(stack.top(), limit + slot);
                         prop_assert_eq!(limit % page, 0);
-                        prop_assert_eq!(base % corosensei::stack::STACK_ALIGNMENT, 0);
+                        prop_assert_eq!(base % CACHE_LINE, 0);
                         prop_assert!(stack.top() - base < SMALLEST_PAGE);
                         for other in &live {
                             prop_assert!(
@@ -667,7 +656,7 @@ mod tests {
     fn address_questions_know_the_edges() {
         let mut stacks = Stacks::new(Guard::Protect);
         let stack = stacks.take(DEFAULT).expect("a stack");
-        let (limit, top) = (stack.limit().get(), stack.top());
+        let (limit, top) = (stack.limit.get(), stack.top());
         assert!(!stack.bounds().contains(limit - 1) && stack.bounds().contains(limit));
         assert!(stack.bounds().contains(top - 1) && !stack.bounds().contains(top));
         stacks.give_back(stack);
