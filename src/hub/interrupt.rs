@@ -48,24 +48,32 @@ pub(crate) enum Interrupt {
 }
 
 impl Hub {
-    /// Called when the running context is about to be suspended. If anybody on
-    /// the OS thread unwinds then, it gives the number of that time, for
-    /// [`note_resumption`](Self::note_resumption).
+    /// Whether nobody on the OS thread unwinds, nor did when a context was last
+    /// suspended.
     #[inline]
-    pub(super) fn note_suspension(&self, block: &GreenThread) -> Option<u32> {
-        let calm = !std::thread::panicking();
-        block.slot.calm.set(calm);
-        if calm
-            && block.slot.attention.get() != 0
-            && let Some(extras) = block.extras()
-        {
+    pub(super) fn is_calm(&self) -> bool {
+        self.unwinding.get() == 0 && !std::thread::panicking()
+    }
+
+    /// Called when the running context, which something may interrupt, is about to
+    /// be suspended while nobody unwinds.
+    pub(super) fn note_calm_suspension(block: &GreenThread) {
+        if let Some(extras) = block.extras() {
             // An interrupt that was raised before was swallowed.
             extras.raised.set(false);
         }
-        if calm && self.unwinding.get() == 0 {
-            return None;
-        }
+    }
+
+    /// Called when the running context is about to be suspended and it is not calm.
+    /// If anybody on the OS thread unwinds then, it gives the number of that time,
+    /// for [`note_resumption`](Self::note_resumption).
+    pub(super) fn note_suspension(&self, block: &GreenThread) -> Option<u32> {
+        let calm = !std::thread::panicking();
+        block.slot.calm.set(calm);
         if calm {
+            if block.slot.attention.get() != 0 {
+                Hub::note_calm_suspension(block);
+            }
             // Nobody unwinds any more, whoever was suspended meanwhile.
             self.unwinding.set(0);
             self.storms.set(self.storms.get().wrapping_add(1));
@@ -75,7 +83,6 @@ impl Hub {
         Some(self.storms.get())
     }
 
-    #[cold]
     pub(super) fn note_resumption(&self, storm: u32) {
         if self.storms.get() == storm {
             self.unwinding.set(self.unwinding.get() - 1);

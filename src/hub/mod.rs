@@ -224,6 +224,9 @@ impl Hub {
     /// kernel, which hands over what they queued and sleeps if nothing is
     /// ready; then completions, deadlines and mail make others ready, in the
     /// order in which they came.
+    ///
+    /// Never inlined: its registers and room would be on every green thread's stack.
+    #[inline(never)]
     fn run_until_root_is_ready(&self) {
         let guard = AbortOnUnwind("a panic in the loop of a hub");
         loop {
@@ -381,13 +384,35 @@ impl Hub {
 
     /// Leaves the running context, whose state says why, and returns when it
     /// runs again.
-    #[allow(unsafe_code)] // Suspends a coroutine.
     #[inline]
     fn switch_away(&self, block: &GreenThread) {
         debug_assert_ne!(block.slot.state.get(), State::Running);
-        let storm = self.note_suspension(block);
-        block.slot.since.set(self.moment.get());
         let index = self.current.get();
+        block.slot.since.set(self.moment.get());
+        if self.is_calm() {
+            block.slot.calm.set(true);
+            if block.slot.attention.get() != 0 {
+                Hub::note_calm_suspension(block);
+            }
+            self.leave(index, block);
+        } else {
+            self.switch_away_in_a_storm(index, block);
+        }
+        debug_assert_eq!(self.current.get(), index);
+    }
+
+    #[cold]
+    fn switch_away_in_a_storm(&self, index: u32, block: &GreenThread) {
+        let storm = self.note_suspension(block);
+        self.leave(index, block);
+        if let Some(storm) = storm {
+            self.note_resumption(storm);
+        }
+    }
+
+    #[allow(unsafe_code)] // Suspends a coroutine.
+    #[inline]
+    fn leave(&self, index: u32, block: &GreenThread) {
         if index == ROOT {
             self.run_until_root_is_ready();
             block.slot.state.set(State::Running);
@@ -395,22 +420,19 @@ impl Hub {
             // SAFETY: the block of the running context, which is no root.
             unsafe { block.suspend() };
         }
-        if let Some(storm) = storm {
-            self.note_resumption(storm);
-        }
-        debug_assert_eq!(self.current.get(), index);
     }
 
     /// Gives every other ready context a turn.
+    #[inline]
     fn yield_now(&self) {
-        self.yield_as(Wakeup::Unparked);
+        let index = self.current.get();
+        self.yield_as(index, self.table.get(index), Wakeup::Unparked);
     }
 
     /// As [`yield_now`](Self::yield_now); whoever looks at the caller's wait
     /// meanwhile sees that it has ended so.
-    fn yield_as(&self, wakeup: Wakeup) {
-        let index = self.current.get();
-        let block = self.table.get(index);
+    #[inline]
+    fn yield_as(&self, index: u32, block: &GreenThread, wakeup: Wakeup) {
         block.slot.state.set(State::Ready);
         block.slot.wakeup.set(Some(wakeup));
         self.run_queue.borrow_mut().push_last(index);
@@ -593,8 +615,10 @@ pub(crate) fn yield_now() -> Wakeup {
     current::with(|context| match context {
         current::Context::Hub(hub) => {
             hub.check_process();
-            hub.yield_now();
-            if hub.is_interrupted(hub.table.get(hub.current.get())) {
+            let index = hub.current.get();
+            let block = hub.table.get(index);
+            hub.yield_as(index, block, Wakeup::Unparked);
+            if hub.is_interrupted(block) {
                 Wakeup::Interrupted
             } else {
                 Wakeup::Unparked

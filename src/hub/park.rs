@@ -320,7 +320,7 @@ impl Hub {
         if self.is_interrupted(block) {
             // One turn of the others first, so that a green thread that
             // swallows its interrupts cannot keep the hub to itself.
-            self.yield_as(Wakeup::Interrupted);
+            self.yield_as(index, block, Wakeup::Interrupted);
             return Wakeup::Interrupted;
         }
         let limit = self.limit(block);
