@@ -3,10 +3,18 @@
 //! Blocks are found by index and never move, because a running coroutine holds
 //! an exclusive borrow inside its block while `spawn` grows the table. So the
 //! table is a fixed row of chunks, each twice as large as the one before and
-//! made when it is first needed; finding a block is one `lzcnt` and two loads.
+//! made when it is first needed.
+//!
+//! 1. The blocks below `used` are initialised, and those above are memory that
+//!    nothing has touched: half of the last chunk may never be needed, and costs
+//!    address space only.
 
-use std::cell::{Cell, OnceCell, RefCell};
+#![allow(unsafe_code)] // Finds blocks without asking twice whether they are there.
+
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 
 use super::green_thread::GreenThread;
 use super::state::{ROOT, State};
@@ -19,7 +27,8 @@ const CHUNKS: usize = (Key::MOST_INDICES / FIRST_CHUNK).ilog2() as usize;
 
 /// The control blocks of one hub.
 pub(super) struct Table {
-    chunks: [OnceCell<Box<[GreenThread]>>; CHUNKS],
+    /// The first block of each chunk, null while it was not made.
+    chunks: [Cell<*mut GreenThread>; CHUNKS],
     /// Indices that were in use and are free again, the last one on top: its
     /// block is warm.
     free: RefCell<Vec<u32>>,
@@ -31,7 +40,7 @@ impl Table {
     /// A table with the root's block in use.
     pub(super) fn new() -> io::Result<Table> {
         let table = Table {
-            chunks: [const { OnceCell::new() }; CHUNKS],
+            chunks: [const { Cell::new(ptr::null_mut()) }; CHUNKS],
             free: RefCell::new(Vec::new()),
             used: Cell::new(0),
         };
@@ -44,8 +53,12 @@ impl Table {
     /// The block with this index, which was taken at some time.
     #[inline]
     pub(super) fn get(&self, index: u32) -> &GreenThread {
+        assert!(index < self.used.get(), "an index that was taken");
         let (chunk, offset) = place(index);
-        &self.chunks[chunk].get().expect("an index that was taken")[offset]
+        // SAFETY: every index below `used` has a place in a chunk that was made,
+        // and its block is initialised (invariant 1). Blocks are shared from
+        // then on, and freed with the table only.
+        unsafe { &*self.chunks.get_unchecked(chunk).get().add(offset) }
     }
 
     /// Takes a free block.
@@ -53,28 +66,38 @@ impl Table {
     /// # Errors
     ///
     /// `OutOfMemory`, also when no index is left.
+    #[inline]
     pub(super) fn take(&self) -> io::Result<u32> {
-        if let Some(index) = self.free.borrow_mut().pop() {
-            return Ok(index);
+        let free = self.free.borrow_mut().pop();
+        match free {
+            Some(index) => Ok(index),
+            None => self.take_new(),
         }
+    }
+
+    #[cold]
+    fn take_new(&self) -> io::Result<u32> {
         let index = self.used.get();
-        let (chunk, _) = place(index);
-        let blocks = self.chunks.get(chunk).ok_or_else(|| {
+        let (chunk, offset) = place(index);
+        let first = self.chunks.get(chunk).ok_or_else(|| {
             let text = "the hub has no index left for another green thread";
             io::Error::new(io::ErrorKind::OutOfMemory, text)
         })?;
-        if blocks.get().is_none() {
+        if first.get().is_null() {
             let length = FIRST_CHUNK << chunk;
-            let mut made = Vec::new();
+            let mut made: Vec<MaybeUninit<GreenThread>> = Vec::new();
             made.try_reserve_exact(length)?;
-            made.resize_with(length, GreenThread::free);
+            // SAFETY: the room is there, and its elements need no value.
+            unsafe { made.set_len(length) };
             // Room for all indices, so that giving back does not allocate.
             self.free
                 .borrow_mut()
                 .try_reserve(index as usize + length)?;
-            let is_first = blocks.set(made.into_boxed_slice()).is_ok();
-            debug_assert!(is_first);
+            let made = Box::into_raw(made.into_boxed_slice());
+            first.set(made.cast::<GreenThread>());
         }
+        // SAFETY: the place lies in the chunk, and nothing refers to it yet.
+        unsafe { first.get().add(offset).write(GreenThread::free()) };
         self.used.set(index + 1);
         Ok(index)
     }
@@ -101,6 +124,22 @@ impl Table {
     }
 }
 
+impl Drop for Table {
+    fn drop(&mut self) {
+        // Blocks own nothing that is to be dropped: see `GreenThread`.
+        const { assert!(!std::mem::needs_drop::<GreenThread>()) };
+        for (chunk, first) in self.chunks.iter().enumerate() {
+            let blocks = first.get().cast::<MaybeUninit<GreenThread>>();
+            if let Some(blocks) = NonNull::new(blocks) {
+                let blocks = NonNull::slice_from_raw_parts(blocks, FIRST_CHUNK << chunk);
+                // SAFETY: made by `take_new` as a box of this length.
+                drop(unsafe { Box::from_raw(blocks.as_ptr()) });
+            }
+        }
+    }
+}
+
+#[inline]
 fn place(index: u32) -> (usize, usize) {
     let position = index as usize + FIRST_CHUNK;
     let chunk = (position.ilog2() - FIRST_CHUNK.ilog2()) as usize;
