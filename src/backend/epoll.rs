@@ -295,7 +295,7 @@ impl Epoll {
     /// # Safety
     ///
     /// The contract of `Backend::submit`.
-    #[inline]
+    #[inline(never)]
     pub(super) unsafe fn submit(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
         if !self.must_queue(operation) {
             let mut result = attempt(operation);

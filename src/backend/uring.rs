@@ -298,14 +298,15 @@ impl Uring {
                 return Submitted::Done(result);
             }
         }
+        self.counters.submitted += 1;
+        // The entry is built in the queue itself, because it is not lent to
+        // anything that is not inlined.
         let entry = entry(operation, key, self.knows_poll_first);
-        match self.push(&entry) {
-            Ok(()) => {
-                self.counters.submitted += 1;
-                Submitted::Pending
-            }
-            Err(errno) => Submitted::Done(-errno),
+        // SAFETY: the caller keeps what the operation lends in place.
+        if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            return Submitted::Pending;
         }
+        self.submit_to_full(operation, key)
     }
 
     /// Queues the cancel of the operation under `key`.
@@ -390,6 +391,19 @@ impl Uring {
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn submit_to_full(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+        let entry = entry(operation, key, self.knows_poll_first);
+        match self.push_to_full(&entry) {
+            Ok(()) => Submitted::Pending,
+            Err(errno) => {
+                self.counters.submitted -= 1;
+                Submitted::Done(-errno)
+            }
+        }
     }
 
     /// Pushes an entry, making room in a full queue.

@@ -73,6 +73,7 @@ macro_rules! forked_child {
 }
 
 impl Hub {
+    #[inline]
     pub(super) fn is_forked_child(&self) -> bool {
         self.fork_word.is_forked_child()
     }

@@ -146,20 +146,13 @@ impl Hub {
         self.check_process();
         let index = self.current.get();
         let block = self.table.get(index);
-        if limit == Limit::Now {
-            return self.poll(operation, block);
-        }
-        if self.is_interrupted(block) {
-            self.yield_now();
-            return Performed::Interrupted;
-        }
-        if limit == Limit::Once {
-            let result = backend::attempt(operation);
-            self.spend_or_yield(result);
-            return Performed::at_once(result);
+        let slot = &block.slot;
+        if (matches!(limit, Limit::Now | Limit::Once) || slot.attention.get() != 0)
+            && let Some(performed) = self.perform_at_once(operation, limit, block)
+        {
+            return performed;
         }
 
-        let slot = &block.slot;
         slot.wait.set(slot.wait.get() + 1);
         let key = Key::new(index, slot.generation(), operation.returns_descriptor());
         let alone = self.run_queue.borrow().is_empty();
@@ -176,6 +169,30 @@ impl Hub {
         };
         std::mem::forget(guard);
         performed
+    }
+
+    /// What is over before anything is submitted: an operation that must not
+    /// wait, and one whose caller was interrupted.
+    #[inline(never)]
+    fn perform_at_once(
+        &self,
+        operation: &Operation<'_>,
+        limit: Limit,
+        block: &GreenThread,
+    ) -> Option<Performed> {
+        if limit == Limit::Now {
+            return Some(self.poll(operation, block));
+        }
+        if self.is_interrupted(block) {
+            self.yield_now();
+            return Some(Performed::Interrupted);
+        }
+        if limit == Limit::Once {
+            let result = backend::attempt(operation);
+            self.spend_or_yield(result);
+            return Some(Performed::at_once(result));
+        }
+        None
     }
 
     /// An operation that must not wait, and so neither gives others a turn nor is
@@ -196,6 +213,7 @@ impl Hub {
         Performed::at_once(result)
     }
 
+    #[inline(never)]
     fn wait_for_completion(
         &self,
         index: u32,
@@ -209,6 +227,32 @@ impl Hub {
         slot.wakeup.set(None);
         slot.subject.set(std::ptr::from_ref(operation).cast());
         self.in_flight.set(self.in_flight.get() + 1);
+        let may_time_out = matches!(limit, Limit::Timeout(_)) || slot.attention.get() != 0;
+        let own = if may_time_out {
+            self.arm(index, block, limit)
+        } else {
+            u64::MAX
+        };
+        slot.state.set(State::Performing);
+        self.switch_away(block);
+        assert!(
+            slot.owed.get() == 0,
+            "resumed while the kernel owes a completion"
+        );
+        slot.subject.set(std::ptr::null());
+        // Also a deadline that asks for a cancel again, or a limit that was held back.
+        if may_time_out || slot.wakeup.get().is_some() || slot.attention.get() != 0 {
+            return self.after_deadlines(index, block, own);
+        }
+        Performed::Completed {
+            result: slot.result.get(),
+            nonempty: slot.nonempty.get(),
+        }
+    }
+
+    /// Arms the nearest deadline of an operation, and gives that of its own limit.
+    #[inline(never)]
+    fn arm(&self, index: u32, block: &GreenThread, limit: Limit) -> u64 {
         let own = match limit {
             Limit::Timeout(timeout) => Instant::now()
                 .checked_add(timeout)
@@ -219,18 +263,14 @@ impl Hub {
         if nearest != u64::MAX {
             self.timers.borrow_mut().arm(index, nearest);
         }
-        slot.state.set(State::Performing);
-        self.switch_away(block);
-        assert_eq!(
-            slot.owed.get(),
-            0,
-            "resumed while the kernel owes a completion"
-        );
-        slot.subject.set(std::ptr::null());
-        // Also one that asks for a cancel again, or a limit that was held back.
-        if nearest != u64::MAX || slot.wakeup.get().is_some() || slot.attention.get() != 0 {
-            self.timers.borrow_mut().cancel(index);
-        }
+        own
+    }
+
+    /// How an operation has ended for which a deadline may have been armed.
+    #[inline(never)]
+    fn after_deadlines(&self, index: u32, block: &GreenThread, own: u64) -> Performed {
+        self.timers.borrow_mut().cancel(index);
+        let slot = &block.slot;
         let result = slot.result.get();
         match slot.wakeup.get() {
             Some(_) if !is_cut_short(result) => {}
