@@ -9,8 +9,9 @@
 //! | `GREENRING_STACK_SIZE` | bytes, 16384 to 1073741824 | 262144 |
 //! | `GREENRING_RING_ENTRIES` | 2 to 32768 | 512 |
 //! | `GREENRING_READER_BUFFERS` | 1 to 16384, buffers of 16 KiB that readers share | 1024 |
-//! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `guard_install`, `epoll_pwait2` | none |
+//! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `multishot_recv`, `guard_install`, `epoll_pwait2` | none |
 //! | `GREENRING_WATCHDOG` | milliseconds, 1 to 3600000 | no watchdog |
+//! | `GREENRING_TRACE` | milliseconds, 1 to 3600000 | no trace |
 //! | `GREENRING_SHUFFLE` | a seed, 0 to 18446744073709551615 | first in, first out |
 //!
 //! `GREENRING_DISABLE` masks features of the kernel, so that one kernel can test what
@@ -23,6 +24,15 @@
 //! system call or at a std lock that a suspended green thread holds. A hub that
 //! is watched takes some tens of nanoseconds more for each switch.
 //!
+//! `GREENRING_TRACE=1000` has each hub write a line about its work to stderr, at
+//! most one a second: how long it worked for and which share of a processor it
+//! took, then rates a second, entries and completions for each system call, how
+//! many were ready at most, and how many live, are in flight, have a deadline,
+//! or run and wait as calls on other OS threads. It is written by the first turn
+//! of the loop after the interval and covers all the time since the one before;
+//! a hub that has done nothing writes nothing, and one that sleeps is not woken.
+//! Without it, [`stats`] has the same numbers and more.
+//!
 //! `GREENRING_SHUFFLE` makes ready green threads run in a random order instead
 //! of first in, first out, to find what a program leaves to the order by
 //! mistake. The same seed gives the same order as long as what makes green
@@ -31,8 +41,8 @@
 //!
 //! A hub writes to stderr in these cases, and no others: a green thread panics
 //! or overflows its stack; green threads outlive the time that `run` gives them
-//! to end; the watchdog, if there is one, finds a hub held; [`inspect::print`]
-//! is called; a root has waited 10 seconds for nothing but another OS thread, in
+//! to end; the watchdog, if there is one, finds a hub held; it is traced and has
+//! done something; [`inspect::print`] is called; a root has waited 10 seconds for nothing but another OS thread, in
 //! which case the table of its green threads is printed once; and before it ends
 //! the process, because a forked child has come back to the loop, green threads
 //! that borrow can neither end nor be left, or the runtime itself has failed.
@@ -46,10 +56,11 @@ use std::time::Duration;
 
 use crate::backend::Choice;
 use crate::hub::{
-    self, Config, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE,
+    self, Config, INTERVAL_RANGE, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES,
 };
 
 pub use crate::backend::Kind as Backend;
+pub use crate::hub::Stats;
 
 /// Configures a hub and runs a closure on it.
 ///
@@ -74,6 +85,7 @@ pub struct Builder {
     name: Option<String>,
     end_timeout: Option<Duration>,
     watchdog: Option<Duration>,
+    trace: Option<Duration>,
 }
 
 impl Builder {
@@ -208,6 +220,23 @@ impl Builder {
         self
     }
 
+    /// Has the hub write a line about what it does to stderr each `interval`, 1 ms
+    /// to an hour, as `GREENRING_TRACE` does; see the [module](self).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = greenring::runtime::Builder::new().trace(Duration::from_secs(1));
+    /// builder.run(|| ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn trace(mut self, interval: Duration) -> Builder {
+        self.trace = Some(interval);
+        self
+    }
+
     /// Runs `f` on a new hub of the calling OS thread, and ends the hub.
     ///
     /// When `f` returns, green threads that are still alive are cancelled: each
@@ -270,12 +299,24 @@ impl Builder {
             config.end_timeout = timeout;
         }
         if let Some(limit) = self.watchdog {
-            let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            check("watchdog, in milliseconds,", milliseconds, WATCHDOG_RANGE)?;
+            check_interval("watchdog", limit)?;
             config.watchdog = Some(limit);
+        }
+        if let Some(interval) = self.trace {
+            check_interval("trace", interval)?;
+            config.trace = Some(interval);
         }
         Ok(config)
     }
+}
+
+fn check_interval(name: &str, interval: Duration) -> io::Result<()> {
+    let milliseconds = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    check(
+        &format!("{name}, in milliseconds,"),
+        milliseconds,
+        INTERVAL_RANGE,
+    )
 }
 
 fn check<N: PartialOrd + fmt::Display>(
@@ -354,88 +395,5 @@ fn started() -> (Backend, String) {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn stats() -> Stats {
-    let hub = hub::snapshot();
-    Stats {
-        turns: hub.turns,
-        enters: hub.backend.enters,
-        submitted: hub.backend.submitted,
-        direct: hub.backend.direct,
-        completed: hub.backend.completed,
-        in_flight: hub.in_flight,
-        discarded: hub.discarded,
-        overflows: hub.backend.overflows,
-        queue_full: hub.backend.full,
-        switches: hub.switches,
-        spawned: hub.spawned,
-        ready: hub.ready,
-        live: hub.live,
-        most_live: hub.most_live,
-        blocks: hub.blocks,
-        stacks_pooled: hub.stacks.pooled,
-        stacks_warm: hub.stacks.warm,
-        timers_armed: hub.timers_armed,
-        timers_fired: hub.timers_fired,
-        mail: hub.mail,
-        bell_rings: hub.bell_rings,
-    }
-}
-
-/// A copy of a hub's counters.
-///
-/// # Examples
-///
-/// ```
-/// use greenring::{runtime, thread};
-///
-/// let before = runtime::stats();
-/// thread::spawn(|| {}).join().unwrap();
-/// assert_eq!(runtime::stats().spawned, before.spawned + 1);
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Turns of the loop: looks at the kernel, deadlines and mail.
-    pub turns: u64,
-    /// System calls that handed operations over or waited:
-    /// io_uring_enter(2), epoll_wait(2).
-    pub enters: u64,
-    /// Operations handed to the kernel, or parked on readiness.
-    pub submitted: u64,
-    /// Operations that a direct system call finished at once.
-    pub direct: u64,
-    /// Completions collected, rings of the bell included.
-    pub completed: u64,
-    /// Operations that have not completed.
-    pub in_flight: usize,
-    /// Completions that nobody was left to take; what they handed over was
-    /// released.
-    pub discarded: u64,
-    /// Times the completion queue had overflown.
-    pub overflows: u64,
-    /// Times the submission queue was full.
-    pub queue_full: u64,
-    /// Times a green thread was resumed.
-    pub switches: u64,
-    /// Green threads spawned.
-    pub spawned: u64,
-    /// Contexts in the run queue.
-    pub ready: usize,
-    /// Green threads that have not ended.
-    pub live: usize,
-    /// The most that were alive at once.
-    pub most_live: usize,
-    /// Control blocks in the table, the root's included.
-    pub blocks: usize,
-    /// Stacks that wait to be used again.
-    pub stacks_pooled: usize,
-    /// Those of them whose memory was not returned to the kernel.
-    pub stacks_warm: usize,
-    /// Deadlines that are armed.
-    pub timers_armed: usize,
-    /// Deadlines that have passed.
-    pub timers_fired: u64,
-    /// Unparks that came from other OS threads.
-    pub mail: u64,
-    /// Times another OS thread had to break the hub's sleep.
-    pub bell_rings: u64,
+    hub::stats()
 }

@@ -229,6 +229,8 @@ pub(crate) struct Counters {
     /// System calls made to submit, to wait or both: io_uring_enter(2),
     /// epoll_wait(2).
     pub(crate) enters: u64,
+    /// Entries that the kernel has taken from a submission queue.
+    pub(crate) entries: u64,
     /// Operations handed over and not done at once.
     pub(crate) submitted: u64,
     /// Operations that were done at once by a direct system call.

@@ -147,11 +147,30 @@ struct Pool {
     watching: usize,
     /// Somebody was told to look at the queues, and nobody has since.
     told: bool,
+    /// The most jobs that ran or waited at once.
+    most: usize,
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depth {
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    /// The most that ran or waited at once since the process began.
+    pub(crate) most: usize,
 }
 
 impl Pool {
     fn lanes(&self) -> impl Iterator<Item = (Lane, &Queue)> {
         Lane::ALL.into_iter().zip(&self.queues)
+    }
+
+    fn depth(&self) -> Depth {
+        Depth {
+            running: self.queues.iter().map(|queue| queue.running).sum(),
+            queued: self.queues.iter().map(|queue| queue.jobs.len()).sum(),
+            most: self.most,
+        }
     }
 
     fn startable(&self, now: Instant) -> usize {
@@ -223,6 +242,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     idle: 0,
     watching: 0,
     told: false,
+    most: 0,
 });
 static WORK: Condvar = Condvar::new();
 
@@ -257,6 +277,8 @@ pub(crate) fn run(lane: Lane, job: Job) -> Result<(), Job> {
     {
         return Err(job);
     }
+    let depth = pool.depth();
+    pool.most = pool.most.max(depth.running + depth.queued);
     drop(pool);
     if tells_another {
         WORK.notify_one();
@@ -274,6 +296,11 @@ pub(crate) fn idle_os_threads() -> usize {
 pub(crate) fn is_busy() -> bool {
     let pool = pool();
     pool.idle < pool.os_threads || pool.queues.iter().any(|queue| !queue.jobs.is_empty())
+}
+
+/// How much the pool has to do.
+pub(crate) fn depth() -> Depth {
+    pool().depth()
 }
 
 /// The life of one OS thread of the pool.

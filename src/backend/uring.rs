@@ -467,7 +467,10 @@ impl Uring {
             }
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(taken) => {
+                self.counters.entries += taken as u64;
+                Ok(())
+            }
             Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
         }
     }

@@ -15,6 +15,7 @@ const READER_BUFFERS: &str = "GREENRING_READER_BUFFERS";
 const DISABLE: &str = "GREENRING_DISABLE";
 const SHUFFLE: &str = "GREENRING_SHUFFLE";
 const WATCHDOG: &str = "GREENRING_WATCHDOG";
+const TRACE: &str = "GREENRING_TRACE";
 
 /// Address space of a green thread's stack, guard page included. A TLS
 /// handshake in a debug build needs 130 KiB; pages are committed when touched.
@@ -32,8 +33,9 @@ pub(crate) const RING_ENTRIES_RANGE: RangeInclusive<u32> = 2..=32_768;
 const DEFAULT_READER_BUFFERS: u16 = 1024;
 pub(crate) const READER_BUFFERS_RANGE: RangeInclusive<u16> = 1..=16_384;
 
-/// Milliseconds after which the watchdog may report: up to an hour.
-pub(crate) const WATCHDOG_RANGE: RangeInclusive<u64> = 1..=3_600_000;
+/// Milliseconds after which the watchdog may report, or the trace does: up to
+/// an hour.
+pub(crate) const INTERVAL_RANGE: RangeInclusive<u64> = 1..=3_600_000;
 
 /// How long a hub's end waits for green threads that do not end.
 const DEFAULT_END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) shuffle: Option<u64>,
     /// How long one green thread may hold the hub before that is reported.
     pub(crate) watchdog: Option<Duration>,
+    /// How often the hub says what it does.
+    pub(crate) trace: Option<Duration>,
 }
 
 impl Config {
@@ -137,20 +141,6 @@ impl Config {
                 }
             },
         };
-        let watchdog = match lookup(WATCHDOG) {
-            None => None,
-            Some(value) => match value.parse() {
-                Ok(limit) if WATCHDOG_RANGE.contains(&limit) => Some(Duration::from_millis(limit)),
-                _ => {
-                    let allowed = format!(
-                        "a number of milliseconds from {} to {}",
-                        WATCHDOG_RANGE.start(),
-                        WATCHDOG_RANGE.end()
-                    );
-                    return Err(invalid(WATCHDOG, &value, &allowed));
-                }
-            },
-        };
         Ok(Config {
             choice,
             stack_size,
@@ -160,7 +150,8 @@ impl Config {
             name: None,
             end_timeout: DEFAULT_END_TIMEOUT,
             shuffle,
-            watchdog,
+            watchdog: interval(WATCHDOG, lookup(WATCHDOG))?,
+            trace: interval(TRACE, lookup(TRACE))?,
         })
     }
 
@@ -177,6 +168,26 @@ impl Config {
             ring_entries: self.ring_entries,
             reader_buffers: self.reader_buffers,
             disabled: self.disabled,
+        }
+    }
+}
+
+/// Milliseconds, if the variable has a value.
+fn interval(variable: &str, value: Option<String>) -> io::Result<Option<Duration>> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    match value.parse() {
+        Ok(milliseconds) if INTERVAL_RANGE.contains(&milliseconds) => {
+            Ok(Some(Duration::from_millis(milliseconds)))
+        }
+        _ => {
+            let allowed = format!(
+                "a number of milliseconds from {} to {}",
+                INTERVAL_RANGE.start(),
+                INTERVAL_RANGE.end()
+            );
+            Err(invalid(variable, &value, &allowed))
         }
     }
 }
@@ -203,7 +214,8 @@ mod tests {
         assert_eq!(config.choice, Choice::Automatic);
         assert_eq!(config.stack_size, DEFAULT_STACK_SIZE);
         assert_eq!(config.disabled, Disabled::default());
-        assert_eq!((config.shuffle, config.watchdog), (None, None));
+        assert_eq!(config.shuffle, None);
+        assert_eq!((config.watchdog, config.trace), (None, None));
     }
 
     #[test]
@@ -219,6 +231,7 @@ mod tests {
         assert_eq!(with(SHUFFLE, "0").unwrap().shuffle, Some(0));
         let limit = Duration::from_millis(100);
         assert_eq!(with(WATCHDOG, "100").unwrap().watchdog, Some(limit));
+        assert_eq!(with(TRACE, "100").unwrap().trace, Some(limit));
         let disabled = with(DISABLE, "defer_taskrun, guard_install")
             .unwrap()
             .disabled;
@@ -243,6 +256,9 @@ mod tests {
             (WATCHDOG, "0", "milliseconds from 1 to 3600000"),
             (WATCHDOG, "3600001", "from 1 to 3600000"),
             (WATCHDOG, "100ms", "from 1 to 3600000"),
+            (TRACE, "0", "milliseconds from 1 to 3600000"),
+            (TRACE, "1s", "from 1 to 3600000"),
+            (TRACE, "", "from 1 to 3600000"),
         ] {
             let error = with(variable, value).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

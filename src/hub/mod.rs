@@ -33,9 +33,11 @@ mod run_queue;
 mod source;
 mod stack;
 mod state;
+mod stats;
 mod switch;
 mod table;
 mod timers;
+mod trace;
 mod watchdog;
 
 use std::cell::{Cell, RefCell};
@@ -45,9 +47,9 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Feature};
 pub(crate) use config::{
-    Config, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES, WATCHDOG_RANGE,
+    Config, INTERVAL_RANGE, READER_BUFFERS_RANGE, RING_ENTRIES_RANGE, STACK_SIZES,
 };
-pub(crate) use counters::snapshot;
+pub(crate) use counters::stats;
 use counters::{Counters, count};
 pub(crate) use current::{has_hub, is_green, lend};
 pub(crate) use end::run;
@@ -77,8 +79,10 @@ pub(crate) use source::{Received, Source};
 use stack::{Guard, Stack, Stacks};
 use state::{ROOT, State};
 pub(crate) use state::{Wakeup, Why};
+pub use stats::Stats;
 use table::Table;
 use timers::Timers;
+use trace::Trace;
 use watchdog::{Holder, Watched};
 
 /// Green threads resumed, and operations done at once, before the loop looks
@@ -139,6 +143,7 @@ pub(crate) struct Hub {
     moment: Cell<Moment>,
     /// Where it is written down who runs, if the watchdog is to look.
     watched: Option<Watched>,
+    trace: Option<Trace>,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     /// What the root keeps as a green thread does on its stack.
@@ -204,6 +209,9 @@ impl Hub {
             moment: Cell::new(Moment::now()),
             epoch: Instant::now(),
             extras: Extras::default(),
+            trace: config
+                .trace
+                .map(|interval| Trace::new(interval, config.root_name())),
             counters: Counters::default(),
             _alternate_stack: alternate_stack,
             config,
@@ -297,6 +305,7 @@ impl Hub {
             self.read_mail();
         }
         self.moment.set(Moment::now());
+        self.trace();
     }
 
     /// Waits for a completion, the nearest deadline or mail, whichever is first.
@@ -361,9 +370,7 @@ impl Hub {
     fn read_mail(&self) {
         let mut mail = self.mail.borrow_mut();
         self.inbox.take(&mut mail);
-        self.counters
-            .mail
-            .set(self.counters.mail.get() + mail.len() as u64);
+        self.counters.count_mail(mail.len());
         for letter in mail.drain(..) {
             match letter {
                 Mail::Unpark { index, wait } => self.unpark(index, wait),
@@ -601,11 +608,7 @@ impl Hub {
         if self.live.get() == 1 && self.current.get() == ROOT {
             self.note_root();
         }
-        let counters = &self.counters;
-        count(&counters.spawned);
-        counters
-            .most_live
-            .set(counters.most_live.get().max(self.live.get()));
+        self.counters.count_spawn(self.live.get());
     }
 }
 

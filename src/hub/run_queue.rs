@@ -20,6 +20,8 @@ pub(crate) struct RunQueue {
     ready: VecDeque<u32>,
     /// What places are drawn from; `None` is first in, first out.
     shuffle: Option<u64>,
+    /// The most that were in the queue at once, lately.
+    most: usize,
 }
 
 impl RunQueue {
@@ -27,6 +29,7 @@ impl RunQueue {
         RunQueue {
             ready: VecDeque::new(),
             shuffle: seed,
+            most: 0,
         }
     }
 
@@ -40,13 +43,21 @@ impl RunQueue {
         if self.shuffle.is_some() {
             self.push_anywhere(index);
         } else {
-            self.ready.push_back(index);
+            self.push_last(index);
         }
     }
 
     /// Behind all that are ready, whatever the order: for one that lets them go first.
     pub(crate) fn push_last(&mut self, index: u32) {
         self.ready.push_back(index);
+        self.note_length();
+    }
+
+    #[inline]
+    fn note_length(&mut self) {
+        if self.ready.len() > self.most {
+            self.most = self.ready.len();
+        }
     }
 
     #[cold]
@@ -57,6 +68,7 @@ impl RunQueue {
         let places = self.ready.len() as u64 + 1;
         self.ready
             .insert((splitmix(state) % places) as usize, index);
+        self.note_length();
     }
 
     pub(crate) fn pop(&mut self) -> Option<u32> {
@@ -69,6 +81,16 @@ impl RunQueue {
 
     pub(crate) fn len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// The most that were in the queue at once since [`RunQueue::restart_most`].
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// As [`RunQueue::most`], which begins anew.
+    pub(crate) fn restart_most(&mut self) -> usize {
+        std::mem::replace(&mut self.most, self.ready.len())
     }
 }
 
@@ -134,6 +156,24 @@ mod tests {
             let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).collect();
             let place = |index| order.iter().position(|other| *other == index);
             assert!((0..10).all(|index| place(index) < place(10)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn it_knows_the_most_that_it_held() {
+        for seed in [None, Some(1)] {
+            let mut queue = RunQueue::new(seed);
+            queue.push(0);
+            queue.push_last(1);
+            queue.pop();
+            queue.push(2);
+            assert_eq!(queue.most(), 2);
+            queue.pop();
+            assert_eq!(queue.restart_most(), 2);
+            assert_eq!(queue.most(), 1, "one is in it still");
+            queue.pop();
+            queue.push(3);
+            assert_eq!(queue.most(), 1);
         }
     }
 

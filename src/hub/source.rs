@@ -208,7 +208,7 @@ impl Hub {
                 self.spend_or_yield(0);
                 return Received::End(end);
             }
-            if limit == Limit::Now || !slot.armed.get() && !self.arm(slot) {
+            if limit == Limit::Now || !slot.armed.get() && !self.arm_source(slot) {
                 return Received::Starved;
             }
             if slot.end.get().is_some() {
@@ -231,7 +231,7 @@ impl Hub {
     }
 
     /// Submits the operation of a source; false if it would find no buffer.
-    fn arm(&self, slot: &Slot) -> bool {
+    fn arm_source(&self, slot: &Slot) -> bool {
         if slot.starved.get() {
             let rearmed = self.sources.rearmed.get();
             if rearmed >= slot.filled.buffers().available() {

@@ -224,6 +224,8 @@ pub struct StackStats {
     pub warm: usize,
     /// Reservations of address space.
     pub arenas: usize,
+    /// Bytes of address space reserved.
+    pub bytes: usize,
 }
 
 /// The stacks of one hub.
@@ -345,6 +347,7 @@ impl Stacks {
             pooled: self.classes.iter().map(|class| class.free.len()).sum(),
             warm: self.classes.iter().map(Class::warm).sum(),
             arenas: self.arenas.len(),
+            bytes: self.arenas.iter().map(|arena| arena.bytes).sum(),
         }
     }
 

@@ -81,6 +81,21 @@ pub(crate) struct Timers {
     position: u64,
     /// How many nodes are armed.
     armed: usize,
+    /// The most that were armed at once.
+    most: usize,
+    /// How often one was armed.
+    set: u64,
+}
+
+/// Counts of a wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimerStats {
+    /// Deadlines armed now.
+    pub(crate) armed: usize,
+    /// The most that were armed at once.
+    pub(crate) most: usize,
+    /// How often one was armed.
+    pub(crate) set: u64,
 }
 
 impl Timers {
@@ -92,6 +107,8 @@ impl Timers {
             levels: 0,
             position: 0,
             armed: 0,
+            most: 0,
+            set: 0,
         }
     }
 
@@ -126,6 +143,8 @@ impl Timers {
         assert!(node.next == NONE, "a green thread has one deadline");
         node.tick = deadline.div_ceil(TICK).max(self.position);
         self.armed += 1;
+        self.most = self.most.max(self.armed);
+        self.set += 1;
         self.link(index);
     }
 
@@ -159,8 +178,12 @@ impl Timers {
         self.armed == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.armed
+    pub(crate) fn stats(&self) -> TimerStats {
+        TimerStats {
+            armed: self.armed,
+            most: self.most,
+            set: self.set,
+        }
     }
 
     /// When [`Timers::expire`] is to be called next, if anything is armed.
@@ -339,7 +362,7 @@ mod tests {
         timers.arm(2, 5 * CENTURY);
         assert_eq!(expired(&mut timers, CENTURY - 1), [0u32; 0]);
         assert_eq!(expired(&mut timers, 4 * CENTURY), [1, 0]);
-        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.stats().armed, 1);
     }
 
     #[test]
@@ -502,7 +525,7 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(timers.len(), model.armed.len());
+                prop_assert_eq!(timers.stats().armed, model.armed.len());
                 prop_assert_eq!(timers.is_empty(), model.armed.is_empty());
                 prop_assert_eq!(timers.next().is_some(), !model.armed.is_empty());
                 prop_assert!(timers.next() <= model.earliest());
