@@ -42,10 +42,11 @@
 //! A hub writes to stderr in these cases, and no others: a green thread panics
 //! or overflows its stack; green threads outlive the time that `run` gives them
 //! to end; the watchdog, if there is one, finds a hub held; it is traced and has
-//! done something; [`inspect::print`] is called; a root has waited 10 seconds for nothing but another OS thread, in
-//! which case the table of its green threads is printed once; and before it ends
-//! the process, because a forked child has come back to the loop, green threads
-//! that borrow can neither end nor be left, or the runtime itself has failed.
+//! done something; [`inspect::print`] is called; a root has waited 10 seconds for
+//! nothing but another OS thread, in which case the table of its green threads
+//! is printed once; and before it ends the process, because a forked child has
+//! come back to the loop, green threads that borrow can neither end nor be left,
+//! or the runtime itself has failed.
 //!
 //! [`inspect::print`]: crate::inspect::print
 

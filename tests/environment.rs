@@ -86,6 +86,8 @@ fn a_wrong_value_is_refused_by_name() {
         ("GREENRING_RING_ENTRIES", "", "2 to 32768"),
         ("GREENRING_DISABLE", "uring,bogus", "guard_install"),
         ("GREENRING_DISABLE", "uring epoll", "guard_install"),
+        ("GREENRING_TRACE", "0", "milliseconds from 1 to 3600000"),
+        ("GREENRING_TRACE", "1s", "milliseconds from 1 to 3600000"),
     ] {
         let environment = PLAIN.into_iter().chain([(variable, value)]);
         let child = child(TEST, TEST, environment);
@@ -110,6 +112,10 @@ fn what_code_says_is_checked_too() {
             "ring_entries is 1; allowed: 2 to 32768",
         ),
         (Builder::new().ring_entries(32_769), "allowed: 2 to 32768"),
+        (
+            Builder::new().trace(Duration::ZERO),
+            "trace, in milliseconds, is 0; allowed: 1 to 3600000",
+        ),
     ] {
         let error = builder.run(|| unreachable!("refused")).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);

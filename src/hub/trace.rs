@@ -61,19 +61,36 @@ impl Hub {
             return;
         }
         let counted = self.stats();
+        let work = counted.since(&trace.counted.get());
+        if !is_worth_a_line(&work) {
+            return;
+        }
         let processor = processor_time();
         trace.since.set(now);
+        trace.counted.set(counted);
         let line = Line {
             trace,
             length,
             processor: processor.saturating_sub(trace.processor.replace(processor)),
-            work: counted.since(&trace.counted.replace(counted)),
+            work,
             most_ready: self.restart_most_ready(),
         };
-        if line.has_something_to_say() {
-            say(&line.to_string());
-        }
+        say(&line.to_string());
     }
+}
+
+/// Whether the hub has done more than wake up to look after its own memory.
+fn is_worth_a_line(work: &Stats) -> bool {
+    let Stats {
+        switches,
+        submitted,
+        direct,
+        spawned,
+        timers_fired,
+        mail,
+        ..
+    } = *work;
+    switches + submitted + direct + spawned + timers_fired + mail > 0
 }
 
 /// Processor time of the calling OS thread.
@@ -93,20 +110,6 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Not if the hub only woke up to look after its own memory.
-    fn has_something_to_say(&self) -> bool {
-        let Stats {
-            switches,
-            submitted,
-            direct,
-            spawned,
-            timers_fired,
-            mail,
-            ..
-        } = self.work;
-        switches + submitted + direct + spawned + timers_fired + mail > 0
-    }
-
     fn per_second(&self, count: u64) -> f64 {
         count as f64 / self.length.as_secs_f64()
     }

@@ -1,0 +1,361 @@
+//! `runtime::stats` and `GREENRING_TRACE`: what a hub counts of a known amount of
+//! work, and what it says of it.
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use greenring::io::{Read, Write};
+use greenring::runtime::{self, Backend, Builder, Stats, stats};
+use greenring::{blocking, thread};
+
+use common::{
+    child_on_each_backend, connection, end_after, forked, is_child, on_builder, until_asleep,
+};
+
+/// What `work` makes the hub count.
+fn counted(work: impl FnOnce()) -> Stats {
+    let before = stats();
+    work();
+    stats().since(&before)
+}
+
+fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
+// ----- counters ---------------------------------------------------------------------------
+
+both_backends! {
+    fn each_yield_is_a_switch() {
+        const YIELDS: u64 = 1000;
+        let work = counted(|| {
+            let yields = || (0..YIELDS).for_each(|_| thread::yield_now());
+            thread::spawn(yields).join().unwrap();
+        });
+        // And one to begin with.
+        assert_eq!((work.switches, work.spawned), (YIELDS + 1, 1));
+        // A turn has a budget of switches, and a crowd of one uses it up.
+        assert!(work.turns >= YIELDS / 256, "{work}");
+        assert!(work.switches_per_turn() > 1.0, "{work}");
+        assert_eq!((work.submitted, work.direct, work.in_flight), (0, 0, 0));
+    }
+
+    fn the_high_water_marks_stay_where_the_flood_was() {
+        const CROWD: usize = 300;
+        let crowd: Vec<_> = (0..CROWD).map(|_| thread::spawn(|| ())).collect();
+        assert_eq!((stats().ready, stats().live), (CROWD, CROWD));
+        thread::join_all(crowd);
+        let after = stats();
+        assert_eq!((after.ready, after.live), (0, 0));
+        assert_eq!((after.most_ready, after.most_live), (CROWD, CROWD));
+        assert_eq!(after.blocks, CROWD + 1);
+        // Each had a stack of 256 KiB unless the environment says something else.
+        assert_eq!(after.stacks_pooled, CROWD);
+        assert!(after.stacks_warm <= CROWD);
+        assert!(after.stack_bytes >= CROWD * 16 * 1024, "{after}");
+    }
+
+    fn each_operation_is_submitted_or_done_at_once() {
+        const ROUNDS: u64 = 100;
+        let (mut near, mut far) = connection();
+        let work = counted(|| {
+            let echo = thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    let mut byte = [0];
+                    assert_eq!(far.read(&mut byte).unwrap(), 1);
+                    assert_eq!(far.write(&byte).unwrap(), 1);
+                }
+            });
+            for _ in 0..ROUNDS {
+                assert_eq!(near.write(&[1]).unwrap(), 1);
+                assert_eq!(near.read(&mut [0]).unwrap(), 1);
+            }
+            echo.join().unwrap();
+        });
+        assert_eq!(work.submitted + work.direct, 4 * ROUNDS, "{work}");
+        assert_eq!(work.completed, work.submitted, "{work}");
+        assert_eq!((work.in_flight, work.discarded), (0, 0));
+        assert!(work.operations_per_enter() > 0.0, "{work}");
+        assert!(work.completions_per_enter() > 0.0, "{work}");
+        match runtime::backend() {
+            // What was queued was taken; the watch of the bell comes to that.
+            Backend::Uring => assert!(work.entries >= work.submitted, "{work}"),
+            _ => assert_eq!(work.entries, 0),
+        }
+    }
+
+    fn deadlines_that_pass_and_those_that_do_not_are_counted() {
+        const SLEEPERS: usize = 10;
+        let work = counted(|| {
+            let sleeps = || thread::sleep(Duration::from_millis(1));
+            thread::join_all((0..SLEEPERS).map(|_| thread::spawn(sleeps)));
+        });
+        assert_eq!((work.timers_set, work.timers_fired), (10, 10));
+        assert_eq!((work.timers_armed, work.most_timers_armed), (0, SLEEPERS));
+
+        let (mut near, mut far) = connection();
+        near.set_read_timeout(Some(Duration::from_secs(3600))).unwrap();
+        let work = counted(|| {
+            let reads = thread::spawn(move || near.read(&mut [0]).unwrap());
+            until(|| stats().in_flight == 1);
+            assert_eq!(stats().timers_armed, 1);
+            far.write_all(&[1]).unwrap();
+            reads.join().unwrap();
+        });
+        assert_eq!((work.timers_set, work.timers_fired), (1, 0));
+        assert_eq!(work.timers_armed, 0);
+    }
+
+    fn what_other_os_threads_ask_is_mail_and_only_sleepers_are_rung() {
+        let parks = thread::spawn(thread::park);
+        let waits = parks.thread().clone();
+        let here = nix::unistd::gettid().as_raw();
+        let before = stats();
+        let other = std::thread::spawn(move || {
+            until_asleep(here);
+            waits.unpark();
+        });
+        parks.join().unwrap();
+        other.join().unwrap();
+        let work = stats().since(&before);
+        assert_eq!((work.mail, work.bell_rings), (1, 1), "{work}");
+    }
+
+    fn the_block_of_lines_has_a_line_for_each_subject() {
+        let work = counted(|| thread::spawn(thread::yield_now).join().unwrap());
+        let block = work.to_string();
+        let subjects: Vec<_> = block.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(
+            subjects,
+            [
+                "kernel",
+                "operations",
+                "queues",
+                "loop",
+                "green threads",
+                "stacks",
+                "timers",
+                "other OS threads",
+                "offload, in the process",
+            ]
+        );
+        assert!(block.contains("of 2 switches"), "{block}");
+        assert!(block.contains("1 spawned, 0 alive"), "{block}");
+    }
+}
+
+both_backends_alone! {
+    fn calls_on_other_os_threads_are_counted_for_the_process() {
+        // More than the pool runs at once.
+        const CALLS: usize = 70;
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let calls: Vec<_> = (0..CALLS)
+            .map(|_| {
+                let released = Arc::clone(&released);
+                thread::spawn(move || {
+                    blocking(move || released.lock().unwrap().recv().unwrap_err());
+                })
+            })
+            .collect();
+        until(|| stats().offload_running + stats().offload_queued == CALLS);
+        until(|| stats().offload_running == 64);
+        assert_eq!((stats().offload_queued, stats().most_offload), (CALLS - 64, CALLS));
+        drop(release);
+        thread::join_all(calls);
+        // An OS thread tells the result before it counts itself idle.
+        until(|| stats().offload_running == 0);
+        assert_eq!((stats().offload_queued, stats().most_offload), (0, CALLS));
+    }
+}
+
+#[test]
+fn a_tiny_ring_tells_that_it_is_too_small() {
+    const SOCKETS: usize = 100;
+    for backend in [Backend::Uring, Backend::Epoll] {
+        let builder = Builder::new().backend(backend).ring_entries(4);
+        on_builder(builder, backend, || {
+            let mut peers = Vec::new();
+            let mut readers = Vec::new();
+            for _ in 0..SOCKETS {
+                let (near, mut far) = connection();
+                peers.push(near);
+                readers.push(thread::spawn(move || far.read_exact(&mut [0]).unwrap()));
+            }
+            let work = counted(|| {
+                until(|| stats().in_flight == SOCKETS);
+                // Not by way of the hub, which sees them all at once.
+                for peer in &peers {
+                    // SAFETY: the descriptor is open, and the byte outlives the call.
+                    let sent =
+                        unsafe { libc::send(peer.as_raw_fd(), [1_u8].as_ptr().cast(), 1, 0) };
+                    assert_eq!(sent, 1);
+                }
+                thread::join_all(readers);
+            });
+            if backend == Backend::Uring {
+                assert!(work.queue_full >= SOCKETS as u64 / 4 - 1, "{work}");
+                assert!(work.overflows > 0, "{work}");
+            } else {
+                assert_eq!((work.queue_full, work.overflows), (0, 0));
+            }
+        });
+    }
+}
+
+#[test]
+fn an_os_thread_without_a_hub_has_counted_nothing() {
+    let bare = std::thread::spawn(stats).join().unwrap();
+    assert_eq!(bare, Stats::default());
+    assert_eq!(bare.operations_per_enter(), 0.0);
+}
+
+// ----- the trace --------------------------------------------------------------------------
+
+const TRACED: &[(&str, &str)] = &[("GREENRING_TRACE", "20")];
+
+/// Has this process's stderr counted line by line on its way to the parent.
+fn count_trace_lines() -> Arc<AtomicUsize> {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    // SAFETY: duplicates open descriptors; the first result is owned here, the
+    // second call replaces stderr, which nobody owns.
+    let mut stderr = unsafe {
+        let stderr = File::from_raw_fd(libc::dup(2));
+        assert_eq!(libc::dup2(writer.as_raw_fd(), 2), 2);
+        stderr
+    };
+    let count = Arc::new(AtomicUsize::new(0));
+    let lines = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for line in BufReader::new(reader).lines() {
+            let line = line.expect("a line");
+            writeln!(stderr, "{line}").expect("stderr");
+            if line.contains("greenring: trace: ") {
+                lines.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    count
+}
+
+fn trace_lines(stderr: &str) -> Vec<&str> {
+    let lines = stderr.lines();
+    lines
+        .filter(|line| line.starts_with("greenring: trace: "))
+        .collect()
+}
+
+#[test]
+fn a_busy_hub_says_what_it_does_again_and_again() {
+    const TEST: &str = "a_busy_hub_says_what_it_does_again_and_again";
+    if is_child(TEST) {
+        end_after(30);
+        let lines = count_trace_lines();
+        let work = move || until(|| lines.load(Ordering::SeqCst) >= 3);
+        Builder::new()
+            .name("busy")
+            .run(|| {
+                let yields = thread::spawn(work);
+                thread::spawn(|| thread::sleep(Duration::ZERO))
+                    .join()
+                    .unwrap();
+                yields.join().unwrap();
+            })
+            .unwrap();
+        return;
+    }
+    child_on_each_backend(TEST, TEST, TRACED, |child| {
+        child.assert_success();
+        let lines = trace_lines(&child.stderr);
+        assert!(lines.len() >= 3, "{child:#?}");
+        for line in lines {
+            assert!(
+                line.starts_with("greenring: trace: root 'busy' (OS thread "),
+                "{line}"
+            );
+            for part in [
+                " s, CPU ",
+                "switches/s ",
+                "SQEs/enter ",
+                "ready at most ",
+                "offload 0+0",
+            ] {
+                assert!(line.contains(part), "{part:?} in {line}");
+            }
+            assert!(!line.contains("switches/s 0,"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn a_hub_that_sleeps_is_not_woken_to_say_so() {
+    const TEST: &str = "a_hub_that_sleeps_is_not_woken_to_say_so";
+    const LONG: Duration = Duration::from_millis(400);
+    if is_child(TEST) {
+        end_after(30);
+        let begin = Instant::now();
+        // Twenty intervals.
+        let sleeps = || counted(|| thread::sleep(LONG));
+        let work = Builder::new().run(sleeps).unwrap();
+        assert!(begin.elapsed() >= LONG);
+        // One for the deadline, and a few on its way through the wheel.
+        assert!(work.turns <= 6, "{work}");
+        return;
+    }
+    child_on_each_backend(TEST, TEST, TRACED, |child| {
+        child.assert_success();
+        let lines = trace_lines(&child.stderr);
+        // For all of it, when the deadline has passed.
+        assert_eq!(lines.len(), 1, "{child:#?}");
+        assert!(!lines[0].contains("): 0.0"), "{}", lines[0]);
+    });
+}
+
+#[test]
+fn a_traced_hub_in_which_nothing_can_go_on_still_says_so() {
+    const TEST: &str = "a_traced_hub_in_which_nothing_can_go_on_still_says_so";
+    if is_child(TEST) {
+        // A test has other OS threads beside it, a forked child has none.
+        let code = forked(|| {
+            thread::spawn(thread::yield_now).join().unwrap();
+            thread::park();
+            0
+        });
+        assert_eq!(code, 101);
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[("GREENRING_TRACE", "1")], |child| {
+        child.assert_success();
+        child.assert_says(&["this wait would last for ever"]);
+    });
+}
+
+#[test]
+fn code_asks_for_a_trace_and_silence_is_the_default() {
+    const TEST: &str = "code_asks_for_a_trace_and_silence_is_the_default";
+    if is_child(TEST) {
+        end_after(30);
+        let lines = count_trace_lines();
+        Builder::new()
+            .name("silent")
+            .run(|| counted(|| thread::sleep(Duration::from_millis(5))))
+            .unwrap();
+        let traced = Builder::new().name("asked").trace(Duration::from_millis(1));
+        let said = move || until(|| lines.load(Ordering::SeqCst) > 0);
+        traced.run(|| thread::spawn(said).join().unwrap()).unwrap();
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[], |child| {
+        child.assert_success();
+        child.assert_says(&["greenring: trace: root 'asked' (OS thread "]);
+        assert!(!child.stderr.contains("'silent'"), "{child:#?}");
+    });
+}
