@@ -9,6 +9,8 @@ mod arguments;
 mod echo_harness;
 #[path = "../../machine/mod.rs"]
 mod machine;
+#[allow(dead_code)] // Filled by the driver to come.
+mod report;
 #[path = "../../statistics/mod.rs"]
 mod statistics;
 
