@@ -6,14 +6,41 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+#[allow(dead_code)] // The package in `peers` uses the rest.
 mod echo_harness;
 mod machine;
 mod statistics;
 
 use std::process::ExitCode;
 
-use echo_harness::{EPOLL, THREADS, URING};
+use arguments::Arguments;
+use echo_harness::{EPOLL, OPTIONS, Plan, Server, THREADS, URING};
+
+const SERVERS: [Server; 3] = [URING, EPOLL, THREADS];
 
 fn main() -> ExitCode {
-    echo_harness::main(&[URING, EPOLL, THREADS])
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    if echo_harness::be_a_child(&SERVERS)? {
+        return Ok(());
+    }
+    let arguments = Arguments::read(&OPTIONS)?;
+    if !arguments.select("echo") {
+        return Ok(());
+    }
+    let sheets: &[&str] = match arguments.quick() {
+        true => &["1", "50"],
+        false => &["1", "50", "1000"],
+    };
+    let plan = Plan::read(&arguments, &SERVERS, sheets)?;
+    let compared = plan.compare(arguments.value("cpu")?);
+    compared.map(drop).map_err(|error| error.to_string())
 }

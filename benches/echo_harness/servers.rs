@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use greenring::runtime::{self, Backend};
 
-use super::{BUFFER, Control, Server};
+use super::{Control, Server};
 
 /// greenring on io_uring.
 pub const URING: Server = Server {
-    name: "greenring, uring",
+    name: "greenring uring",
     serve: |control| serve_greenring(Backend::Uring, control),
 };
 
 /// greenring on epoll.
 pub const EPOLL: Server = Server {
-    name: "greenring, epoll",
+    name: "greenring epoll",
     serve: |control| serve_greenring(Backend::Epoll, control),
 };
 
@@ -35,42 +35,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const VARIABLE: &str = "GREENRING_BACKEND";
 
-/// The servers to measure: all, unless the environment names a backend of
-/// greenring, in which case it is the only one.
-pub fn selected(servers: &[Server]) -> Result<Vec<&Server>, String> {
+/// Whether the environment chooses the other backend of greenring than this
+/// server's.
+pub fn is_left_out(server: &Server) -> Result<bool, String> {
     let Some(wanted) = env::var_os(VARIABLE) else {
-        return Ok(servers.iter().collect());
+        return Ok(false);
     };
-    let left_out = match wanted.to_str() {
-        Some("uring") => EPOLL.name,
-        Some("epoll") => URING.name,
+    match wanted.to_str() {
+        Some("uring") => Ok(server.name == EPOLL.name),
+        Some("epoll") => Ok(server.name == URING.name),
         _ => {
             let wanted = wanted.display();
-            return Err(format!("{VARIABLE} is '{wanted}'; allowed: uring, epoll"));
+            Err(format!("{VARIABLE} is '{wanted}'; allowed: uring, epoll"))
         }
-    };
-    println!("{left_out}: left out, because {VARIABLE} names the other one");
-    Ok(servers
-        .iter()
-        .filter(|server| server.name != left_out)
-        .collect())
-}
-
-/// Whether the rest is worth measuring without this one: a container may
-/// refuse io_uring, which is no failure unless it was asked for by name.
-pub fn may_be_refused(server: &Server) -> bool {
-    server.name == URING.name && env::var_os(VARIABLE).is_none()
+    }
 }
 
 /// The server, over the crate or module `$rt`; serves until `accept` fails.
 macro_rules! echo {
-    ($rt:ident, $listener:expr) => {
+    ($rt:ident, $listener:expr, $buffer:expr) => {
         for stream in $listener.incoming() {
             let mut stream = stream?;
             stream.set_nodelay(true)?;
             $rt::thread::spawn(move || -> io::Result<()> {
                 use $rt::io::{Read, Write};
-                let mut buffer = vec![0; BUFFER];
+                let mut buffer = vec![0; $buffer];
                 loop {
                     match stream.read(&mut buffer)? {
                         0 => return Ok(()),
@@ -84,16 +73,18 @@ macro_rules! echo {
 
 fn serve_threads(control: Control) -> io::Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let buffer = control.load().buffer();
     control.listening(listener.local_addr()?, || Ok(None))?;
-    echo!(std, listener);
+    echo!(std, listener, buffer);
     Ok(())
 }
 
 fn serve_greenring(backend: Backend, control: Control) -> io::Result<()> {
     runtime::Builder::new().backend(backend).run(|| {
         let listener = greenring::net::TcpListener::bind("127.0.0.1:0")?;
+        let buffer = control.load().buffer();
         control.listening(listener.local_addr()?, count_enters())?;
-        echo!(greenring, listener);
+        echo!(greenring, listener, buffer);
         Ok(())
     })?
 }

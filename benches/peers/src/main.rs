@@ -1,5 +1,8 @@
-//! The echo comparison of `benches/echo.rs`, with tokio beside it. A package of
-//! its own, so that nobody else compiles the other runtimes.
+//! The yardstick: echo servers of equal work, by hand and on other runtimes,
+//! beside greenring's. A package of its own, so that nobody else compiles those.
+//!
+//! Without arguments it prints its tables and verdicts; `report` writes them
+//! down too.
 
 #![deny(unsafe_code)]
 
@@ -11,47 +14,51 @@ mod echo_harness;
 mod machine;
 #[allow(dead_code)] // Filled by the driver to come.
 mod report;
+mod servers;
 #[path = "../../statistics/mod.rs"]
 mod statistics;
 
-use std::io;
 use std::process::ExitCode;
 
-use echo_harness::{BUFFER, Control, EPOLL, Server, THREADS, URING};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use arguments::Arguments;
+use echo_harness::{OPTIONS, Plan};
+use servers::SERVERS;
 
-/// tokio on one OS thread (its `current_thread` flavour).
-const TOKIO: Server = Server {
-    name: "tokio",
-    serve: serve_tokio,
-};
+/// The loads of a whole run.
+const SHEETS: [&str; 8] = [
+    "1",
+    "50",
+    "1000",
+    "10000",
+    "50:4096",
+    "50:65536",
+    "50:64:16",
+    "50:64:connect",
+];
+
+/// Those of a try.
+const FEW_SHEETS: [&str; 3] = ["1", "50:4096:4", "8:64:connect"];
 
 fn main() -> ExitCode {
-    echo_harness::main(&[URING, EPOLL, TOKIO, THREADS])
-}
-
-fn serve_tokio(control: Control) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        control.listening(listener.local_addr()?, || Ok(None))?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::spawn(echo(stream));
-        }
-    })
-}
-
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            read => stream.write_all(&buffer[..read]).await?,
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn run() -> Result<(), String> {
+    if echo_harness::be_a_child(&SERVERS)? {
+        return Ok(());
+    }
+    let arguments = Arguments::read(&OPTIONS)?;
+    let sheets: &[&str] = match arguments.quick() {
+        true => &FEW_SHEETS,
+        false => &SHEETS,
+    };
+    let plan = Plan::read(&arguments, &SERVERS, sheets)?;
+    let compared = plan.compare(arguments.value("cpu")?);
+    compared.map(drop).map_err(|error| error.to_string())
 }
