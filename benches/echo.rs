@@ -41,6 +41,6 @@ fn run() -> Result<(), String> {
         false => &["1", "50", "1000"],
     };
     let plan = Plan::read(&arguments, &SERVERS, sheets)?;
-    let compared = plan.compare(arguments.value("cpu")?);
-    compared.map(drop).map_err(|error| error.to_string())
+    let comparisons = plan.compare(arguments.value("cpu")?);
+    plan.check(&comparisons.map_err(|error| error.to_string())?)
 }

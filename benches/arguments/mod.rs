@@ -31,7 +31,7 @@ impl Arguments {
                 None => read.filters.push(argument),
                 // `cargo bench` passes it to every bench.
                 Some("bench") => {}
-                Some("test") => read.quick = true,
+                Some("test" | "quick") => read.quick = true,
                 Some(name) if names.contains(&name) => {
                     let value = arguments.next();
                     let value = value.ok_or_else(|| format!("--{name} needs a value"))?;

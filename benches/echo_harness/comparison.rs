@@ -8,6 +8,9 @@ use super::{BASE, Load, Plan, Server};
 use crate::machine::getppid_nanoseconds;
 use crate::statistics::median;
 
+/// From so many connections on they are what the memory goes to.
+const CROWD: usize = 1000;
+
 /// What one load came to.
 pub struct Comparison {
     pub load: Load,
@@ -59,25 +62,25 @@ impl Sample {
 
 impl Comparison {
     /// Starts everybody, then drives them in turn, each round in another order.
-    pub fn measure(plan: &Plan, load: Load) -> io::Result<Comparison> {
+    pub fn measure(plan: &Plan, load: Load) -> Comparison {
         let start = |server: &Server| Contestant::start(*server, load);
         let mut contestants: Vec<Contestant> = plan.servers.iter().map(start).collect();
         let mut yardsticks = Vec::new();
         for round in 0..plan.rounds {
             for turn in 0..contestants.len() {
                 let index = (round + turn) % contestants.len();
-                contestants[index].drive(plan.duration)?;
+                contestants[index].take_turn(plan.duration);
                 yardsticks.push(getppid_nanoseconds());
             }
         }
         for contestant in &mut contestants {
             contestant.processes = None;
         }
-        Ok(Comparison {
+        Comparison {
             load,
             contestants,
             getppid: median(yardsticks),
-        })
+        }
     }
 
     pub fn find(&self, name: &str) -> Option<&Contestant> {
@@ -170,26 +173,23 @@ impl Contestant {
         Ok(Processes { generator, server })
     }
 
-    fn drive(&mut self, duration: Duration) -> io::Result<()> {
-        let Some(Processes { server, generator }) = &mut self.processes else {
-            return Ok(());
+    /// One that fails has no turn any more, nor any figures.
+    fn take_turn(&mut self, duration: Duration) {
+        let Some(processes) = &mut self.processes else {
+            return;
         };
-        let before = server.usage()?;
-        let load = generator.run(duration)?;
-        let after = server.usage()?;
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / load.requests as f64;
-        self.errors += load.errors;
-        self.samples.push(Sample {
-            server: each(after.cpu.saturating_sub(before.cpu)),
-            generator: each(load.cpu),
-            requests_per_second: load.requests as f64 / load.elapsed.as_secs_f64(),
-            latency: load.latency,
-            enters: match (before.enters, after.enters) {
-                (Some(before), Some(after)) => Some((after - before) as f64 / load.requests as f64),
-                _ => None,
-            },
-        });
-        Ok(())
+        match processes.drive(duration) {
+            Ok((sample, errors)) => {
+                self.samples.push(sample);
+                self.errors += errors;
+            }
+            Err(error) => {
+                self.refused = Some(error.to_string());
+                self.errors += 1;
+                self.samples.clear();
+                self.processes = None;
+            }
+        }
     }
 
     /// The median of the system calls per request, if it counts them.
@@ -199,12 +199,35 @@ impl Contestant {
         Some(median(counted))
     }
 
-    /// Bytes of resident memory that each idle connection added.
+    /// Bytes of resident memory that each idle connection added, if there are enough
+    /// for the program's own pages not to count.
     pub fn resident_each(&self, load: Load) -> Option<f64> {
-        if load.connect_per_request || self.refused.is_some() {
+        let few = load.connect_per_request || load.connections < CROWD;
+        if few || self.refused.is_some() {
             return None;
         }
         let added = self.resident[1].saturating_sub(self.resident[0]);
         Some(added as f64 / load.connections as f64)
+    }
+}
+
+impl Processes {
+    fn drive(&mut self, duration: Duration) -> io::Result<(Sample, u64)> {
+        let before = self.server.usage()?;
+        let load = self.generator.run(duration)?;
+        let after = self.server.usage()?;
+        let requests = load.requests as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
+        let sample = Sample {
+            server: each(after.cpu.saturating_sub(before.cpu)),
+            generator: each(load.cpu),
+            requests_per_second: requests / load.elapsed.as_secs_f64(),
+            latency: load.latency,
+            enters: match (before.enters, after.enters) {
+                (Some(before), Some(after)) => Some((after - before) as f64 / requests),
+                _ => None,
+            },
+        };
+        Ok((sample, load.errors))
     }
 }

@@ -61,13 +61,23 @@ fn check(result: libc::c_int) -> io::Result<()> {
 
 /// The kernel and the processor, for whoever writes the figures down.
 pub fn describe() -> String {
+    format!("Linux {}, {}", kernel(), processor())
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+/// The processor's model.
+pub fn processor() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("processor not known", |(_, model)| model.trim());
-    format!("Linux {}, {model}", release.trim())
+    let mut lines = processors.lines();
+    let model = lines.find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model
+        .map_or("not known", |(_, model)| model.trim())
+        .to_owned()
 }
 
 /// CPU time that the calling process has used, user and system.

@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod collect;
 pub mod page;
+
+pub use collect::report;
 
 /// One run of the yardstick.
 #[derive(Debug, Clone, Serialize, Deserialize)]
