@@ -432,7 +432,8 @@ both_backends_alone! {
                 each.join().unwrap();
             }
         }
-        assert_eq!(runtime::stats().in_flight, 0);
+        let stats = runtime::stats();
+        assert_eq!((stats.in_flight, stats.readers, stats.buffers_lent), (0, 0, 0));
         assert_eq!(open_descriptors(), before);
     }
 

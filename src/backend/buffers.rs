@@ -154,6 +154,11 @@ impl Buffers {
         self.available.get().into()
     }
 
+    /// Buffers in circulation.
+    pub(super) fn provided(&self) -> usize {
+        self.provided.get().into()
+    }
+
     /// Notes that the kernel has handed a buffer over.
     #[inline]
     pub(super) fn note_taken(&self) {
@@ -313,7 +318,7 @@ mod tests {
     #[test]
     fn filled_buffers_come_out_in_order_and_go_back_when_dropped() {
         let buffers = Buffers::new(100).unwrap();
-        assert_eq!((buffers.available(), buffers.provided.get()), (64, 64));
+        assert_eq!((buffers.available(), buffers.provided()), (64, 64));
         let (one, other) = (
             Filled::new(Rc::clone(&buffers)),
             Filled::new(Rc::clone(&buffers)),
@@ -347,7 +352,7 @@ mod tests {
     fn the_ring_grows_up_to_its_limit() {
         let buffers = Buffers::new(100).unwrap();
         assert!(buffers.grow());
-        assert_eq!((buffers.available(), buffers.provided.get()), (100, 100));
+        assert_eq!((buffers.available(), buffers.provided()), (100, 100));
         assert!(!buffers.grow());
         let small = Buffers::new(3).unwrap();
         assert_eq!(small.available(), 3);

@@ -241,6 +241,10 @@ pub(crate) struct Counters {
     pub(crate) overflows: u64,
     /// Times the submission queue was full.
     pub(crate) full: u64,
+    /// Buffers in circulation that the kernel chooses from.
+    pub(crate) buffers: usize,
+    /// Those of them that it has handed over and not got back.
+    pub(crate) buffers_lent: usize,
 }
 
 /// One of the two backends.

@@ -255,7 +255,12 @@ impl Uring {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        self.counters
+        let mut counters = self.counters;
+        if let Some(buffers) = &self.buffers {
+            counters.buffers = buffers.provided();
+            counters.buffers_lent = buffers.provided() - buffers.available();
+        }
+        counters
     }
 
     /// The buffers that operations like this one are given by the kernel; `None`

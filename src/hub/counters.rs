@@ -60,6 +60,11 @@ impl Hub {
             overflows: backend.overflows,
             queue_full: backend.full,
             switches: counters.switches.get(),
+            readers: self.sources.len(),
+            buffers: backend.buffers,
+            buffers_lent: backend.buffers_lent,
+            starved: self.sources.starved.get(),
+            held_back: self.sources.held_back.get(),
             spawned: counters.spawned.get(),
             ready: self.run_queue.borrow().len(),
             most_ready: counters

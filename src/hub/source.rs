@@ -102,6 +102,12 @@ pub(super) struct Sources {
     pub(super) held_back: Cell<u64>,
 }
 
+impl Sources {
+    pub(super) fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+}
+
 impl Source {
     /// Makes a source of an operation that goes on; `None` where the backend has
     /// none, or there is no hub.

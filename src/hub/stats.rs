@@ -50,6 +50,16 @@ pub struct Stats {
     pub queue_full: u64,
     /// Times a green thread was resumed.
     pub switches: u64,
+    /// [Readers](crate::io::Reader) that have begun to receive into the kernel's buffers.
+    pub readers: usize,
+    /// Buffers in circulation for them, of 16 KiB each.
+    pub buffers: usize,
+    /// Buffers that were received into and not given back.
+    pub buffers_lent: usize,
+    /// Receives of readers that found no buffer.
+    pub starved: u64,
+    /// Times a reader had received so far ahead that it was held back.
+    pub held_back: u64,
     /// Green threads spawned.
     pub spawned: u64,
     /// Green threads in the run queue, and the root if it is ready.
@@ -120,6 +130,8 @@ impl Stats {
             overflows: count(|stats| stats.overflows),
             queue_full: count(|stats| stats.queue_full),
             switches: count(|stats| stats.switches),
+            starved: count(|stats| stats.starved),
+            held_back: count(|stats| stats.held_back),
             spawned: count(|stats| stats.spawned),
             timers_set: count(|stats| stats.timers_set),
             timers_fired: count(|stats| stats.timers_fired),
@@ -216,6 +228,11 @@ impl fmt::Display for Stats {
             f,
             "queues: submissions full {} times, completions overflown {} times",
             self.queue_full, self.overflows
+        )?;
+        writeln!(
+            f,
+            "readers: {}, {} of {} buffers lent; starved {} times, held back {} times",
+            self.readers, self.buffers_lent, self.buffers, self.starved, self.held_back
         )?;
         writeln!(
             f,
