@@ -18,11 +18,10 @@
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 
 use super::extras::Extras;
 use super::moment::Moment;
-use super::record::{Identity, Record};
+use super::record::{Identity, Record, SharedRecord};
 use super::stack::{Bounds, Stack};
 use super::state::{State, Wakeup};
 use super::switch::{Coroutine, LARGEST_BODY};
@@ -89,7 +88,7 @@ const _: () = assert!(size_of::<Slot>() == 64 && size_of::<GreenThread>() == 128
 pub(super) struct GreenThread {
     pub(super) slot: Slot,
     /// What outlives the green thread: name, identity, result. The body of the
-    /// coroutine holds a count of it for as long as this is set.
+    /// coroutine holds it for as long as this is set.
     pub(super) record: Cell<Option<NonNull<dyn Record>>>,
 }
 
@@ -123,7 +122,7 @@ impl GreenThread {
     /// # Safety
     ///
     /// The block stays at its address until the coroutine has returned, the
-    /// body holds a count of `record`, and everything that `body` borrows
+    /// body holds `record`, and everything that `body` borrows
     /// outlives the coroutine.
     pub(super) unsafe fn start<F: FnOnce()>(
         &self,
@@ -218,7 +217,7 @@ impl GreenThread {
 
     /// Who a live green thread is; `None` for a root.
     pub(super) fn identity(&self) -> Option<&Identity> {
-        // SAFETY: the running body holds a count of the record until the block
+        // SAFETY: the running body holds the record until the block
         // is freed, and blocks are looked at by the hub's OS thread only, which
         // cannot run the body meanwhile.
         self.record
@@ -226,15 +225,14 @@ impl GreenThread {
             .map(|record| unsafe { record.as_ref() }.identity())
     }
 
-    /// A count of the record of a live green thread; `None` for a root.
-    pub(super) fn count_record(&self) -> Option<Arc<dyn Record>> {
-        let record = self.record.get()?.as_ptr().cast_const();
-        // SAFETY: a block's record is the pointer of an `Arc` of which the body
-        // holds a count until the block is freed, as in `identity`.
-        unsafe {
-            Arc::increment_strong_count(record);
-            Some(Arc::from_raw(record))
-        }
+    /// The record of a live green thread; `None` for a root.
+    pub(super) fn share_record(&self) -> Option<SharedRecord> {
+        let record = self.record.get()?;
+        // SAFETY: the body holds the record until the block is freed, as in
+        // `identity`.
+        unsafe { record.as_ref() }.identity().life.hold();
+        // SAFETY: a block's record came from a box; the hold is the one above.
+        Some(unsafe { SharedRecord::new(record) })
     }
 
     /// Gives the green thread up: its handle is told, its coroutine never runs

@@ -77,6 +77,18 @@ impl Home {
         self.inbox.send(self.serial, mail);
     }
 
+    /// Whether the two are in the same hub.
+    #[inline]
+    pub(super) fn is_beside(&self, other: &Home) -> bool {
+        std::ptr::eq(self.inbox, other.inbox) && self.serial == other.serial
+    }
+
+    /// The home with this index in the same hub.
+    #[inline]
+    pub(super) fn beside(&self, index: u32) -> Home {
+        Home { index, ..*self }
+    }
+
     /// Whether the hub has not ended.
     #[inline]
     pub(super) fn is_alive(&self) -> bool {

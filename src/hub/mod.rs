@@ -21,6 +21,7 @@ mod fork;
 mod green_thread;
 mod inbox;
 mod interrupt;
+mod life;
 mod loans;
 mod locals;
 mod moment;
@@ -64,12 +65,13 @@ pub(crate) use interrupt::{
     EdgeKey, Interrupt, cancel, interrupts, is_cancelled, is_cancelled_before_start,
     is_interrupted, is_panicking, limited, note_interrupt, note_no_interrupt, pending, shielded,
 };
+pub(crate) use life::{End, Leave};
 use loans::Loans;
 pub(crate) use locals::{Local, Locals};
 use moment::Moment;
-pub(crate) use park::{Unparker, Wait};
+pub(crate) use park::{Neighbour, Unparker, Wait};
 pub(crate) use perform::{Limit, Performed, perform, works_on_storage};
-pub(crate) use record::{Identity, Record, current, current_id, os_thread_id};
+pub(crate) use record::{Identity, Record, SharedRecord, current, current_id, os_thread_id};
 use report::Silence;
 pub use report::Standing;
 pub(crate) use report::{Row, print_table, rows, say};
@@ -537,7 +539,7 @@ impl Hub {
 ///
 /// # Safety
 ///
-/// The body holds a count of the record until its end and does not unwind; what
+/// The record came from a box, the body holds it until its end and does not unwind; what
 /// it borrows outlives it.
 ///
 /// # Errors

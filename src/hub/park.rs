@@ -44,6 +44,14 @@ pub(crate) struct Wait {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unparker(Handle);
 
+/// An unparker of a wait on a hub, without the hub: for one who knows that, and
+/// has many to keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighbour {
+    wait: u64,
+    index: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Handle {
     Hub { home: Home, wait: u64 },
@@ -128,6 +136,18 @@ impl Unparker {
         wait
     }
 
+    /// The unparker without its hub, if that is the one of `home`.
+    #[inline]
+    pub(crate) fn as_neighbour(&self, home: &Home) -> Option<Neighbour> {
+        match self.0 {
+            Handle::Hub { home: own, wait } if own.is_beside(home) => Some(Neighbour {
+                wait,
+                index: own.index,
+            }),
+            Handle::Hub { .. } | Handle::OsThread { .. } => None,
+        }
+    }
+
     /// Ends the wait if it is still going on.
     #[inline]
     pub(crate) fn unpark(&self) {
@@ -176,6 +196,15 @@ impl Unparker {
                 Context::Bare | Context::Ended => false,
             }),
         }
+    }
+}
+
+impl Neighbour {
+    /// Ends the wait if it is still going on. `home` is in the same hub.
+    #[inline]
+    pub(crate) fn unpark(&self, home: &Home) {
+        let home = home.beside(self.index);
+        Unparker::of(home, self.wait).unpark();
     }
 }
 

@@ -1,24 +1,33 @@
 //! Who a green thread or an OS thread is: what outlives its stack.
 
+#![allow(unsafe_code)] // Owns records by pointer, which count their holders themselves.
+
 use std::cell::{Cell, OnceCell};
 use std::num::NonZeroU64;
+use std::ops::{Deref, Range};
 use std::panic::Location;
-use std::sync::Arc;
+use std::ptr::NonNull;
 
 use super::current::{self, Context};
 use super::inbox::Home;
+use super::life::Life;
 use super::park::{Unparker, Wait};
 use crate::atomic::{AtomicU64, Mutex, Ordering, lock};
 
 thread_local! {
     /// Who this OS thread is outside all green threads.
-    static OS_THREAD: OnceCell<Arc<dyn Record>> = const { OnceCell::new() };
+    static OS_THREAD: OnceCell<SharedRecord> = const { OnceCell::new() };
     /// Its id, also among its last destructors.
     static OS_THREAD_ID: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
     /// The record that is made anew among its last destructors, when the above
     /// is gone, and leaked.
-    static LATE_RECORD: Cell<Option<&'static Arc<dyn Record>>> = const { Cell::new(None) };
+    static LATE_RECORD: Cell<Option<&'static SharedRecord>> = const { Cell::new(None) };
+    /// Ids that this OS thread may give.
+    static IDS: Cell<Range<u64>> = const { Cell::new(0..0) };
 }
+
+/// Ids that an OS thread takes at a time.
+const IDS_AT_ONCE: u64 = 1024;
 
 /// What outlives a green thread: shared by its handles and its body.
 ///
@@ -32,10 +41,68 @@ pub(crate) trait Record: Send + Sync {
     fn abandon(&self);
 }
 
+/// A record, of which this is one of the holders: the last one frees it.
+///
+/// As an `Arc`, which could not be made with two holders at once, nor be left
+/// without a read-modify-write by one who is known to be the last.
+pub(crate) struct SharedRecord(NonNull<dyn Record>);
+
+// SAFETY: as for an `Arc`: a record is Send and Sync, and holders are counted.
+unsafe impl Send for SharedRecord {}
+// SAFETY: as above.
+unsafe impl Sync for SharedRecord {}
+
+impl SharedRecord {
+    /// Takes one hold of the record over.
+    ///
+    /// # Safety
+    ///
+    /// The record came from a box, the caller has a hold of it, and gives it up.
+    pub(crate) unsafe fn new(record: NonNull<dyn Record>) -> SharedRecord {
+        SharedRecord(record)
+    }
+
+    /// Where the record is.
+    pub(crate) fn pointer(&self) -> NonNull<dyn Record> {
+        self.0
+    }
+}
+
+impl Deref for SharedRecord {
+    type Target = dyn Record;
+
+    #[inline]
+    fn deref(&self) -> &(dyn Record + 'static) {
+        // SAFETY: it is there while this one holds it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for SharedRecord {
+    fn clone(&self) -> SharedRecord {
+        self.identity().life.hold();
+        SharedRecord(self.0)
+    }
+}
+
+impl Drop for SharedRecord {
+    #[inline]
+    fn drop(&mut self) {
+        if self.identity().life.release() {
+            // SAFETY: it came from a box (contract of `new`), and nobody else
+            // holds it.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
+}
+
 /// Who a green thread, or an OS thread, is.
 pub(crate) struct Identity {
+    /// Who holds the record that this is part of.
+    pub(crate) life: Life,
     id: NonZeroU64,
-    name: Option<Box<str>>,
+    /// In a box of its own, because most have none.
+    name: Option<Box<Box<str>>>,
     /// Where it was spawned; `None` for an OS thread.
     spawned_at: Option<&'static Location<'static>>,
     /// The token of `thread::park`: [`NO_TOKEN`], [`TOKEN`], or the wait for it.
@@ -55,10 +122,23 @@ const TOKEN: u64 = 1;
 /// The owner waits: added to twice the number of its wait.
 const PARKED: u64 = 2;
 
+#[inline]
 fn new_id() -> NonZeroU64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut ids = IDS.take();
+    let id = ids.next().unwrap_or_else(|| {
+        ids = more_ids();
+        ids.start - 1
+    });
+    IDS.set(ids);
     NonZeroU64::new(id).expect("2^64 identities are not reached")
+}
+
+/// Ids that nobody else has, the first of which is given already.
+#[cold]
+fn more_ids() -> Range<u64> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let first = NEXT.fetch_add(IDS_AT_ONCE, Ordering::Relaxed);
+    first + 1..first + IDS_AT_ONCE
 }
 
 impl Identity {
@@ -69,8 +149,9 @@ impl Identity {
         home: Home,
     ) -> Identity {
         Identity {
+            life: Life::of_green_thread(),
             id: new_id(),
-            name,
+            name: name.map(Box::new),
             spawned_at: Some(spawned_at),
             token: AtomicU64::new(NO_TOKEN),
             place: Place::Green(home),
@@ -78,9 +159,11 @@ impl Identity {
     }
 
     fn of_os_thread() -> Identity {
+        let name = std::thread::current().name().map(Box::from);
         Identity {
+            life: Life::of_os_thread(),
             id: os_thread_id(),
-            name: std::thread::current().name().map(Box::from),
+            name: name.map(Box::new),
             spawned_at: None,
             token: AtomicU64::new(NO_TOKEN),
             place: Place::OsThread(Box::default()),
@@ -93,7 +176,7 @@ impl Identity {
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.name.as_ref().map(|name| &***name)
     }
 
     pub(crate) fn spawned_at(&self) -> Option<&'static Location<'static>> {
@@ -102,7 +185,8 @@ impl Identity {
 
     /// Takes the park token if it is there.
     pub(crate) fn take_token(&self) -> bool {
-        self.token.swap(NO_TOKEN, Ordering::AcqRel) == TOKEN
+        self.token.load(Ordering::Relaxed) != NO_TOKEN
+            && self.token.swap(NO_TOKEN, Ordering::AcqRel) == TOKEN
     }
 
     /// Says that the owner is about to wait for the token; false if it is there
@@ -133,13 +217,23 @@ impl Identity {
         }
     }
 
+    /// Whether the caller runs on the hub that it lives on.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        current::with(|context| match context {
+            Context::Hub(hub) => self.home().is_some_and(|home| hub.inbox.is(home)),
+            Context::Bare | Context::Ended => false,
+        })
+    }
+
     /// Whether the hub it lives on has not ended.
     pub(crate) fn is_on_a_hub(&self) -> bool {
         self.home().is_some_and(Home::is_alive)
     }
 
     /// Where it lives; `None` for an OS thread.
-    pub(super) fn home(&self) -> Option<&Home> {
+    #[inline]
+    pub(crate) fn home(&self) -> Option<&Home> {
         match &self.place {
             Place::Green(home) => Some(home),
             Place::OsThread(_) => None,
@@ -161,8 +255,10 @@ impl Record for OsThread {
 }
 
 /// A record for the calling OS thread, under the name it has.
-fn os_thread_record() -> Arc<dyn Record> {
-    Arc::new(OsThread(Identity::of_os_thread()))
+fn os_thread_record() -> SharedRecord {
+    let record: Box<dyn Record> = Box::new(OsThread(Identity::of_os_thread()));
+    // SAFETY: made here, in a box, with one hold.
+    unsafe { SharedRecord::new(NonNull::from(Box::leak(record))) }
 }
 
 /// The id of the calling OS thread.
@@ -184,25 +280,25 @@ pub(crate) fn current_id() -> u64 {
 }
 
 /// The record of the calling green thread or OS thread.
-pub(crate) fn current() -> Arc<dyn Record> {
+pub(crate) fn current() -> SharedRecord {
     let running = current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).count_record(),
+        Context::Hub(hub) => hub.table.get(hub.current.get()).share_record(),
         Context::Bare | Context::Ended => None,
     });
     match running {
         Some(running) => running,
         None => OS_THREAD
-            .try_with(|os_thread| Arc::clone(os_thread.get_or_init(os_thread_record)))
+            .try_with(|os_thread| os_thread.get_or_init(os_thread_record).clone())
             .unwrap_or_else(|_| late_record()),
     }
 }
 
 #[cold]
-fn late_record() -> Arc<dyn Record> {
+fn late_record() -> SharedRecord {
     let record = LATE_RECORD.get().unwrap_or_else(|| {
         let leaked: &'static _ = Box::leak(Box::new(os_thread_record()));
         LATE_RECORD.set(Some(leaked));
         leaked
     });
-    Arc::clone(record)
+    record.clone()
 }

@@ -22,7 +22,7 @@ use nix::unistd::{Pid, gettid, write};
 use super::Hub;
 use super::fork::ForkWord;
 use super::green_thread::GreenThread;
-use super::record::Record;
+use super::record::SharedRecord;
 use crate::atomic::{Mutex, MutexGuard, lock};
 
 /// Who has the OS thread of a hub to itself.
@@ -31,7 +31,7 @@ pub(super) enum Holder {
     Hub,
     /// The root, while green threads are alive.
     Root,
-    GreenThread(Arc<dyn Record>),
+    GreenThread(SharedRecord),
 }
 
 /// What a hub writes down and the watchdog reads.
@@ -113,7 +113,7 @@ impl Watched {
         beat.number += 1;
         let before = std::mem::replace(&mut beat.holder, holder);
         drop(beat);
-        // May be the last count of a record, whose result has been taken.
+        // May be the last holder of a record, whose result has been taken.
         drop(before);
     }
 
@@ -142,7 +142,7 @@ impl Hub {
 
     #[cold]
     pub(super) fn note_green_thread(&self, block: &GreenThread) {
-        if let Some(record) = block.count_record() {
+        if let Some(record) = block.share_record() {
             self.note(Holder::GreenThread(record));
         }
     }
@@ -229,7 +229,7 @@ impl Watch {
         if held < self.pulse.limit || self.sight.reported {
             return None;
         }
-        let green_thread = holder?.map(Arc::clone);
+        let green_thread = holder?.cloned();
         self.sight.reported = true;
         drop(beat);
         Some(Incident {
@@ -272,7 +272,7 @@ impl Sight {
 struct Incident {
     pulse: Arc<Pulse>,
     /// `None` for the root.
-    green_thread: Option<Arc<dyn Record>>,
+    green_thread: Option<SharedRecord>,
     held: Duration,
 }
 

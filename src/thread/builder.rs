@@ -4,13 +4,12 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe, Location, catch_unwind};
-use std::ptr::NonNull;
-use std::sync::{Arc, Once};
+use std::sync::Once;
 
-use super::join_handle::{JoinHandle, Packet};
-use super::{Result, Thread};
+use super::Result;
+use super::join_handle::{self, JoinHandle};
 use crate::cancel::Cancelled;
-use crate::hub::{self, Identity, Locals, Record};
+use crate::hub::{self, Identity, Locals};
 
 /// Configures a green thread before it is spawned.
 ///
@@ -197,20 +196,13 @@ impl Builder {
         install_panic_hook();
         let mut handle = None;
         let make = |home| {
-            let packet = Arc::new(Packet::<T>::new(Identity::new(name, spawned_at, home)));
-            let record: Arc<dyn Record + '_> = Arc::clone(&packet) as Arc<dyn Record + '_>;
-            // SAFETY: only the lifetime is changed. Whatever of the result
-            // borrows is gone before the record is (see `Packet`), and the
-            // caller answers for the time until then.
-            let record =
-                unsafe { std::mem::transmute::<Arc<dyn Record + '_>, Arc<dyn Record>>(record) };
-            let pointer =
-                NonNull::new(Arc::as_ptr(&record).cast_mut()).expect("an Arc is not null");
-            handle = Some(JoinHandle::new(Thread(record)));
+            let (debt, its_handle) = join_handle::pair(Identity::new(name, spawned_at, home));
+            handle = Some(its_handle);
+            let record = debt.record();
             let body = move || {
                 let result = run(f);
                 let mut panicked = is_panic(&result);
-                let result = if packet.is_detached() {
+                let result = if debt.is_waived() {
                     // Nobody will fetch it. Its destructor finds the locals
                     // alive, as in std.
                     hub::shielded(|| drop(result));
@@ -219,20 +211,20 @@ impl Builder {
                     end_locals(result)
                 };
                 panicked |= is_panic(&result);
-                packet.finish(result);
-                // Detached since then, its result was dropped there, and may
-                // have started locals.
-                if let Err(panic) = end_locals(Ok(())) {
-                    discard(panic);
-                }
-                // The count of the record that the hub relies on ends here,
-                // when nothing of the user's is left to run.
-                drop(packet);
+                // Detached since then, its result is dropped there, and may
+                // start locals.
+                debt.pay(result, || {
+                    if let Err(panic) = end_locals(Ok(())) {
+                        discard(panic);
+                    }
+                });
+                // The body holds the record no more, on which the hub relies,
+                // and nothing of the user's is left to run.
                 end(panicked);
             };
-            (pointer, body)
+            (record, body)
         };
-        // SAFETY: the body holds a count of the record until its end and does
+        // SAFETY: the record is a box, the body holds it until its end and does
         // not unwind; the caller answers for what it borrows.
         unsafe { hub::spawn(self.stack_size, make)? };
         Ok(handle.expect("made with the record"))

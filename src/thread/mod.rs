@@ -40,7 +40,6 @@ mod scope;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[doc(no_inline)]
@@ -54,7 +53,7 @@ pub use local::{AccessError, LocalKey};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 
 use crate::cancel;
-use crate::hub::{self, Record, Wait, Why};
+use crate::hub::{self, SharedRecord, Wait, Why};
 
 /// Spawns a green thread of the calling OS thread's hub.
 ///
@@ -298,7 +297,7 @@ pub struct ThreadId(pub(crate) NonZeroU64);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Thread(Arc<dyn Record>);
+pub struct Thread(SharedRecord);
 
 impl Thread {
     /// Makes its token available, which ends its [`park`]; from any OS thread.
