@@ -139,6 +139,7 @@ both_backends! {
                 "kernel",
                 "operations",
                 "queues",
+                "readers",
                 "loop",
                 "green threads",
                 "stacks",
