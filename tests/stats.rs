@@ -212,6 +212,84 @@ fn a_tiny_ring_tells_that_it_is_too_small() {
     }
 }
 
+/// Runs `body` on hubs with so many buffers for readers, where the kernel chooses
+/// from them.
+fn with_buffers(buffers: u16, body: impl Fn()) {
+    for backend in [Backend::Uring, Backend::Epoll] {
+        let builder = Builder::new().backend(backend).reader_buffers(buffers);
+        on_builder(builder, backend, || {
+            let (near, far) = connection();
+            (&far).write_all(&[1]).unwrap();
+            let mut reader = near.reader();
+            assert_eq!(reader.fill_buf().unwrap(), [1]);
+            if stats().buffers == 0 {
+                println!("{backend}: readers have buffers of their own");
+                return;
+            }
+            drop(reader);
+            drop((near, far));
+            body();
+            let after = stats();
+            assert_eq!((after.buffers_lent, after.in_flight), (0, 0), "{after}");
+            assert_eq!(after.readers, 0, "{after}");
+        });
+    }
+}
+
+#[test]
+fn a_buffer_is_lent_until_it_is_consumed() {
+    with_buffers(3, || {
+        let (near, mut far) = connection();
+        far.write_all(&[1; 10]).unwrap();
+        let mut reader = near.reader();
+        reader.fill_buf().unwrap();
+        assert_eq!((stats().buffers_lent, stats().buffers), (1, 3));
+        reader.consume(9);
+        assert_eq!(stats().buffers_lent, 1);
+        reader.consume(1);
+        assert_eq!((stats().buffers_lent, stats().readers), (0, 1));
+    });
+}
+
+#[test]
+fn readers_that_find_no_buffer_are_counted() {
+    with_buffers(1, || {
+        let pairs: Vec<_> = (0..3).map(|_| connection()).collect();
+        let mut readers: Vec<_> = pairs.iter().map(|(near, _)| near.reader()).collect();
+        let work = counted(|| {
+            for ((_, far), reader) in pairs.iter().zip(&mut readers) {
+                { far }.write_all(&[3]).unwrap();
+                assert_eq!(reader.fill_buf().unwrap(), [3]);
+            }
+        });
+        assert_eq!((work.buffers_lent, work.held_back), (1, 0), "{work}");
+        assert!(work.starved >= 2, "{work}");
+    });
+}
+
+#[test]
+fn a_reader_that_nobody_reads_is_held_back() {
+    const LENGTH: usize = 4 << 20;
+    with_buffers(1024, || {
+        let (near, mut far) = connection();
+        far.write_all(&[1]).unwrap();
+        let mut reader = near.reader();
+        reader.fill_buf().unwrap();
+        let writes = thread::spawn(move || far.write_all(&vec![2; LENGTH]).unwrap());
+        until(|| stats().held_back > 0);
+        assert!(stats().buffers_lent >= 16);
+        assert!(!writes.is_finished());
+        let mut left = 1 + LENGTH;
+        while left > 0 {
+            let length = reader.fill_buf().unwrap().len();
+            reader.consume(length);
+            left -= length;
+        }
+        writes.join().unwrap();
+        assert_eq!(stats().starved, 0);
+    });
+}
+
 #[test]
 fn an_os_thread_without_a_hub_has_counted_nothing() {
     let bare = std::thread::spawn(stats).join().unwrap();

@@ -146,6 +146,16 @@ impl fmt::Display for Line<'_> {
             work.offload_running,
             work.offload_queued,
         )?;
+        if work.readers > 0 {
+            write!(
+                f,
+                ", readers {} with {} of {} buffers",
+                work.readers, work.buffers_lent, work.buffers
+            )?;
+        }
+        if work.starved > 0 {
+            write!(f, ", starved {} times", work.starved)?;
+        }
         if work.queue_full > 0 {
             write!(f, ", submission queue full {} times", work.queue_full)?;
         }
