@@ -32,6 +32,9 @@ const GROUP: u16 = 0;
 
 const PAGE: usize = 4096;
 
+/// A larger buffer is worth its share of the cache only if the payload needs it.
+const LARGE: usize = 16 * 1024;
+
 /// Slots for connections beside those of the load: some are closing.
 const SPARE: usize = 1024;
 
@@ -293,11 +296,12 @@ struct Buffers {
 }
 
 impl Buffers {
-    /// A few that stay in the cache, where a few are enough; in a crowd as many
-    /// as a turn may fill, which are small, because they share the cache too.
+    /// As few as are enough: the kernel goes round, and all of them want to be in
+    /// the cache. So a crowd has more of them, but smaller ones.
     fn new(ring: &IoUring, load: Load) -> io::Result<Buffers> {
         let (count, size) = match load.connections {
-            ..=64 => (64, load.buffer()),
+            ..=64 if load.buffer() > LARGE => (8, load.buffer()),
+            ..=64 => (64, LARGE),
             _ => (1024, load.payload.max(PAGE)),
         };
         let mut buffers = Buffers {
