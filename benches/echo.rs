@@ -6,7 +6,7 @@
 #![deny(unsafe_code)]
 
 mod arguments;
-#[allow(dead_code)] // The package in `peers` uses the rest.
+#[allow(dead_code, unused_imports)] // The package in `peers` uses the rest.
 mod echo_harness;
 mod machine;
 mod statistics;
