@@ -27,7 +27,7 @@ pub use goals::{RAW_EPOLL, Verdict, verdicts};
 pub use load::Load;
 pub use process::Control;
 use process::Part;
-pub use servers::{EPOLL, THREADS, URING};
+pub use servers::{EPOLL, READER, THREADS, URING};
 
 /// What the options of [`Plan::read`] are called.
 pub const OPTIONS: [&str; 5] = ["sheets", "servers", "rounds", "seconds", "cpu"];

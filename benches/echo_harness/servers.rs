@@ -24,6 +24,12 @@ pub const EPOLL: Server = Server {
     serve: |control| serve_greenring(Backend::Epoll, control),
 };
 
+/// greenring by lent buffers, on the backend it chooses itself.
+pub const READER: Server = Server {
+    name: "greenring reader()",
+    serve: serve_reader,
+};
+
 /// An OS thread per connection.
 pub const THREADS: Server = Server {
     name: "std threads",
@@ -85,6 +91,33 @@ fn serve_greenring(backend: Backend, control: Control) -> io::Result<()> {
         let buffer = control.load().buffer();
         control.listening(listener.local_addr()?, count_enters())?;
         echo!(greenring, listener, buffer);
+        Ok(())
+    })?
+}
+
+fn serve_reader(control: Control) -> io::Result<()> {
+    use greenring::io::{BufRead, Write};
+    use greenring::net::TcpListener;
+
+    runtime::Builder::new().run(|| {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        control.listening(listener.local_addr()?, count_enters())?;
+        for stream in listener.incoming() {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            greenring::thread::spawn(move || -> io::Result<()> {
+                let mut reader = stream.reader();
+                loop {
+                    let received = reader.fill_buf()?;
+                    let length = received.len();
+                    if length == 0 {
+                        return Ok(());
+                    }
+                    (&stream).write_all(received)?;
+                    reader.consume(length);
+                }
+            });
+        }
         Ok(())
     })?
 }

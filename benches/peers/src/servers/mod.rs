@@ -12,10 +12,10 @@ use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::echo_harness::{BASE, EPOLL, RAW_EPOLL, Server, THREADS, URING};
+use crate::echo_harness::{BASE, EPOLL, RAW_EPOLL, READER, Server, THREADS, URING};
 
 /// Everybody, in the order of the tables.
-pub const SERVERS: [Server; 10] = [
+pub const SERVERS: [Server; 11] = [
     Server {
         name: BASE,
         serve: raw_uring::serve,
@@ -28,6 +28,7 @@ pub const SERVERS: [Server; 10] = [
         name: RAW_EPOLL,
         serve: raw_epoll::serve,
     },
+    READER,
     URING,
     EPOLL,
     Server {
