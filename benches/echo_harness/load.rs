@@ -30,19 +30,10 @@ pub const LEAST_PAYLOAD: usize = 8;
 /// waited for: it must fit the sockets' buffers.
 const MOST_TO_CONNECT: usize = 16 * 1024;
 
-/// The least that a server reads into. The same for all, and large enough that
-/// it is never what limits a server.
-const LEAST_BUFFER: usize = 16 * 1024;
-
 impl Load {
     /// Bytes that are sent at once.
     pub fn burst(&self) -> usize {
         self.payload * self.pipelining
-    }
-
-    /// Bytes of the buffer that a server reads into, whatever it is made of.
-    pub fn buffer(&self) -> usize {
-        self.payload.max(LEAST_BUFFER)
     }
 
     /// For people.

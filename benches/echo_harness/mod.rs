@@ -35,6 +35,10 @@ pub const OPTIONS: [&str; 5] = ["sheets", "servers", "rounds", "seconds", "cpu"]
 /// The server that the others are compared with, if it takes part.
 pub const BASE: &str = "raw_uring";
 
+/// What the servers read into at the most, whatever they are made of; only the
+/// base may choose what suits it.
+pub const BUFFER: usize = 16 * 1024;
+
 /// Descriptors that a server or a generator needs beside its connections.
 const SPARE: usize = 64;
 

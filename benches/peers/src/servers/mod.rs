@@ -1,6 +1,5 @@
 //! The servers beside those of the harness. All do equal work: one OS thread,
-//! `TCP_NODELAY`, and what comes is sent back from the buffer it was read into,
-//! which has the same size for all.
+//! `TCP_NODELAY`, and what comes is sent back from the buffer it was read into.
 
 mod raw_epoll;
 mod raw_uring;

@@ -22,7 +22,7 @@ use io_uring::types::{BufRingEntry, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::listen;
-use crate::echo_harness::{Control, Load};
+use crate::echo_harness::{BUFFER, Control, Load};
 
 /// No buffer.
 const NONE: u16 = u16::MAX;
@@ -31,9 +31,6 @@ const NONE: u16 = u16::MAX;
 const GROUP: u16 = 0;
 
 const PAGE: usize = 4096;
-
-/// A larger buffer is worth its share of the cache only if the payload needs it.
-const LARGE: usize = 16 * 1024;
 
 /// Slots for connections beside those of the load: some are closing.
 const SPARE: usize = 1024;
@@ -300,8 +297,8 @@ impl Buffers {
     /// the cache. So a crowd has more of them, but smaller ones.
     fn new(ring: &IoUring, load: Load) -> io::Result<Buffers> {
         let (count, size) = match load.connections {
-            ..=64 if load.buffer() > LARGE => (8, load.buffer()),
-            ..=64 => (64, LARGE),
+            ..=64 if load.payload > BUFFER => (8, load.payload),
+            ..=64 => (64, BUFFER),
             _ => (1024, load.payload.max(PAGE)),
         };
         let mut buffers = Buffers {

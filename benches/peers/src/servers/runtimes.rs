@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::echo_harness::Control;
+use crate::echo_harness::{BUFFER, Control};
 
 /// tokio on one OS thread (its `current_thread` flavour).
 pub fn serve_tokio(control: Control) -> io::Result<()> {
@@ -12,14 +12,13 @@ pub fn serve_tokio(control: Control) -> io::Result<()> {
         .enable_io()
         .build()?;
     runtime.block_on(async {
-        let size = control.load().buffer();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             tokio::spawn(async move {
-                let mut buffer = vec![0; size];
+                let mut buffer = vec![0; BUFFER];
                 loop {
                     match stream.read(&mut buffer).await? {
                         0 => return io::Result::Ok(()),
@@ -37,14 +36,13 @@ pub fn serve_monoio(control: Control) -> io::Result<()> {
 
     let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().build()?;
     runtime.block_on(async {
-        let size = control.load().buffer();
         let listener = monoio::net::TcpListener::bind("127.0.0.1:0")?;
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             monoio::spawn(async move {
-                let mut buffer = Vec::with_capacity(size);
+                let mut buffer = Vec::with_capacity(BUFFER);
                 loop {
                     let (read, filled) = stream.read(buffer).await;
                     if read? == 0 {
@@ -66,14 +64,13 @@ pub fn serve_compio(control: Control) -> io::Result<()> {
     use compio::io::{AsyncRead, AsyncWriteExt};
 
     compio::runtime::Runtime::new()?.block_on(async {
-        let size = control.load().buffer();
         let listener = compio::net::TcpListener::bind("127.0.0.1:0").await?;
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let echo = async move {
-                let mut buffer = Vec::with_capacity(size);
+                let mut buffer = Vec::with_capacity(BUFFER);
                 loop {
                     let BufResult(read, filled) = stream.read(buffer).await;
                     if read? == 0 {
@@ -97,7 +94,6 @@ pub fn serve_may(control: Control) -> io::Result<()> {
     may::config().set_workers(1);
     // Otherwise it chooses its CPU itself.
     may::config().set_worker_pin(false);
-    let size = control.load().buffer();
     let serve = may::go!(move || {
         let listener = may::net::TcpListener::bind("127.0.0.1:0")?;
         control.listening(listener.local_addr()?, || Ok(None))?;
@@ -105,7 +101,7 @@ pub fn serve_may(control: Control) -> io::Result<()> {
             let (mut stream, _) = listener.accept()?;
             stream.set_nodelay(true)?;
             may::go!(move || -> io::Result<()> {
-                let mut buffer = vec![0; size];
+                let mut buffer = vec![0; BUFFER];
                 loop {
                     match stream.read(&mut buffer)? {
                         0 => return Ok(()),
