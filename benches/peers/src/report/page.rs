@@ -111,20 +111,18 @@ fn where_it_loses(report: &Report) -> Markup {
     html! {
         h2 id="losses" { "Where greenring loses" }
         p {
-            "Every sheet and server that is below greenring’s best row there. Where the quartiles
-             overlap, another run may say otherwise."
+            "Sheet by sheet, the lowest figure of a row of greenring, and every server with a lower
+             one. Close: the quartiles overlap, and another run may say otherwise."
         }
-        h3 { "CPU per request, of gen: to other runtimes" }
-        (tables::losses(report, Measure::OfGen, Side::Runtime))
-        h3 { "CPU per request, µs, where requests are mostly copying: to other runtimes" }
+        h3 { "CPU per request, of gen" }
+        (tables::losses(report, Measure::OfGen))
+        h3 { "CPU per request where requests are mostly copying" }
         p { "The generator copies as much as the server there, and of gen says little." }
-        (tables::losses(report, Measure::Copying, Side::Runtime))
-        h3 { "CPU per request, of gen: to servers written by hand" }
-        (tables::losses(report, Measure::OfGen, Side::HandWritten))
-        h3 { "p99 latency: to other runtimes" }
-        (tables::losses(report, Measure::Latency, Side::Runtime))
-        h3 { "Memory per idle connection: to other runtimes" }
-        (tables::losses(report, Measure::Memory, Side::Runtime))
+        (tables::losses(report, Measure::Copying))
+        h3 { "p99 latency" }
+        (tables::losses(report, Measure::Latency))
+        h3 { "Memory per idle connection" }
+        (tables::losses(report, Measure::Memory))
     }
 }
 

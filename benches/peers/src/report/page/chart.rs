@@ -222,6 +222,10 @@ impl Scale {
         }
     }
 
+    fn has(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+
     /// What lies outside is drawn at the edge.
     fn pixel(&self, value: f64) -> i32 {
         (self.map)(value.clamp(self.low, self.high)).clamp(self.left, self.right)
@@ -243,11 +247,14 @@ fn bar(
         let head = [(to, middle - 7), (to + 8, middle), (to, middle + 7)];
         return polygon(area, &head, shade);
     }
-    let (lower, upper) = (scale.pixel(lower), scale.pixel(upper));
-    if lower < upper {
-        stroke(area, [(lower, middle), (upper, middle)], &INK, 1)?;
-        stroke(area, [(lower, middle - 4), (lower, middle + 4)], &INK, 1)?;
-        stroke(area, [(upper, middle - 4), (upper, middle + 4)], &INK, 1)?;
+    if lower >= upper {
+        return Ok(());
+    }
+    let ends = [(scale.pixel(lower), middle), (scale.pixel(upper), middle)];
+    stroke(area, ends, &INK, 1)?;
+    for end in [lower, upper].into_iter().filter(|end| scale.has(*end)) {
+        let x = scale.pixel(end);
+        stroke(area, [(x, middle - 4), (x, middle + 4)], &INK, 1)?;
     }
     Ok(())
 }

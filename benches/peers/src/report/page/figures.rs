@@ -8,6 +8,11 @@ pub fn ratio(value: f64) -> String {
     format!("{value:.2}")
 }
 
+/// A ratio that is judged by a limit of two decimals.
+pub fn precise_ratio(value: f64) -> String {
+    format!("{value:.3}")
+}
+
 /// Microseconds, without the unit: three significant digits, no more.
 pub fn microseconds(value: f64) -> String {
     match value.abs() {

@@ -13,15 +13,21 @@ pub enum Measure {
     Memory,
 }
 
-/// A server whose figure is below that of greenring's best row on a sheet.
+/// What greenring's best row on a sheet has, and who has less.
 #[derive(Debug)]
-pub struct Loss<'a> {
+pub struct Standing<'a> {
     pub sheet: &'a Sheet,
-    pub row: &'a Row,
-    pub theirs: f64,
-    /// greenring's best row there.
     pub best: &'a Row,
     pub ours: f64,
+    /// In the order of the report.
+    pub losses: Vec<Loss<'a>>,
+}
+
+/// A server whose figure is below that of greenring's best row.
+#[derive(Debug)]
+pub struct Loss<'a> {
+    pub server: &'a str,
+    pub theirs: f64,
     /// The quartiles of the two overlap: another run may say otherwise.
     pub is_close: bool,
 }
@@ -60,43 +66,47 @@ impl Measure {
     }
 }
 
-/// Every sheet and every server of a side that is below greenring's best row
-/// there, in the order of the report.
-pub fn find(report: &Report, measure: Measure, side: Side) -> Vec<Loss<'_>> {
-    let mut losses = Vec::new();
-    for sheet in report.sheets.iter().filter(|sheet| measure.applies(sheet)) {
-        let figure = |row: &Row| measure.figure(row);
-        let Some((best, ours)) = sides::lowest(sheet, Side::Greenring, figure) else {
-            continue;
-        };
-        for row in &sheet.rows {
-            let theirs = measure.figure(row).filter(|theirs| *theirs < ours);
-            if let Some(theirs) = theirs.filter(|_| Side::of(&row.server) == side) {
-                let is_close = measure
-                    .spread(row)
-                    .zip(measure.spread(best))
-                    .is_some_and(|(theirs, ours)| theirs.upper >= ours.lower);
-                losses.push(Loss {
-                    sheet,
-                    row,
-                    theirs,
-                    best,
-                    ours,
-                    is_close,
-                });
-            }
-        }
-    }
-    losses
-}
-
-/// Sheets on which greenring and somebody of a side can be compared.
-pub fn comparable(report: &Report, measure: Measure, side: Side) -> usize {
-    let has =
-        |sheet: &&Sheet, side| sides::lowest(sheet, side, |row| measure.figure(row)).is_some();
+/// Every sheet on which greenring has a figure and another server too, in the
+/// order of the report.
+pub fn standings(report: &Report, measure: Measure) -> Vec<Standing<'_>> {
     let sheets = report.sheets.iter();
     sheets
         .filter(|sheet| measure.applies(sheet))
-        .filter(|sheet| has(sheet, Side::Greenring) && has(sheet, side))
-        .count()
+        .filter_map(|sheet| standing(sheet, measure))
+        .collect()
+}
+
+fn standing(sheet: &Sheet, measure: Measure) -> Option<Standing<'_>> {
+    let (best, ours) = sides::lowest(sheet, Side::Greenring, |row| measure.figure(row))?;
+    let others = sheet
+        .rows
+        .iter()
+        .filter(|row| Side::of(&row.server) != Side::Greenring)
+        .filter_map(|row| Some((row, measure.figure(row)?)));
+    let others: Vec<(&Row, f64)> = others.collect();
+    let is_close = |row| {
+        let quartiles = measure.spread(row).zip(measure.spread(best));
+        quartiles.is_some_and(|(theirs, ours)| theirs.upper >= ours.lower)
+    };
+    let losses = others.iter().filter(|(_, theirs)| *theirs < ours);
+    let losses = losses.map(|&(row, theirs)| Loss {
+        server: &row.server,
+        theirs,
+        is_close: is_close(row),
+    });
+    (!others.is_empty()).then(|| Standing {
+        sheet,
+        best,
+        ours,
+        losses: losses.collect(),
+    })
+}
+
+impl<'a> Standing<'a> {
+    /// The losses to one side.
+    pub fn losses_to(&self, side: Side) -> impl Iterator<Item = &Loss<'a>> {
+        self.losses
+            .iter()
+            .filter(move |loss| Side::of(loss.server) == side)
+    }
 }

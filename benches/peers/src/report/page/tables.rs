@@ -88,10 +88,12 @@ pub fn goals(goals: &[Goal]) -> Markup {
                         td { (goal.row) }
                         td { (figures::ratio(goal.limit)) }
                         td {
-                            (figures::or_missing(Some(goal.measured), figures::ratio))
-                            @if !goal.measured.is_finite() { small { "not measured" } }
-                            @else if goal.met { small.good { "met" } }
-                            @else { small.bad { "not met" } }
+                            @if !goal.measured.is_finite() { "not measured" }
+                            @else {
+                                (figures::precise_ratio(goal.measured)) " "
+                                @if goal.met { span.good { "met" } }
+                                @else { span.bad { "not met" } }
+                            }
                         }
                     }
                 }
@@ -100,46 +102,50 @@ pub fn goals(goals: &[Goal]) -> Markup {
     }
 }
 
-/// One measure's losses to one side, or that there are none.
-pub fn losses(report: &Report, measure: Measure, side: Side) -> Markup {
-    let sheets = losses::comparable(report, measure, side);
-    let losses = losses::find(report, measure, side);
-    if sheets == 0 {
+/// Who is below greenring's best row, sheet by sheet.
+pub fn losses(report: &Report, measure: Measure) -> Markup {
+    let standings = losses::standings(report, measure);
+    if standings.is_empty() {
         return html! { p { "Nothing to compare was measured." } };
     }
-    if losses.is_empty() {
-        return html! { p { "On none of " (sheets) " sheets." } };
-    }
-    html! {
-        div.scroll { table {
-            thead { tr {
-                th { "server, sheet" }
-                th { "its figure" }
-                th { "greenring’s best" }
-                th { "greenring over it" }
-            } }
-            tbody {
-                @for loss in &losses { (line(loss, measure)) }
-            }
-        } }
-    }
-}
-
-fn line(loss: &Loss, measure: Measure) -> Markup {
     let format = match measure {
         Measure::OfGen => figures::ratio,
         Measure::Copying | Measure::Latency => figures::time,
         Measure::Memory => figures::bytes,
     };
-    let excess = (loss.theirs > 0.0).then(|| loss.ours / loss.theirs);
     html! {
-        tr {
-            td { (loss.row.server) small { (loss.sheet.name) } }
-            td { (format(loss.theirs)) }
-            td { (format(loss.ours)) small { (loss.best.server) } }
-            td {
-                (figures::or_missing(excess, figures::ratio))
-                @if loss.is_close { small { "quartiles overlap" } }
+        div.scroll { table.wordy {
+            thead { tr {
+                th { "sheet" }
+                th { "greenring’s best" }
+                th { "runtimes below it" }
+                th { "by hand, below it" }
+            } }
+            tbody {
+                @for standing in &standings {
+                    tr {
+                        td { (standing.sheet.name) }
+                        td { (format(standing.ours)) small { (standing.best.server) } }
+                        td { (below(standing.losses_to(Side::Runtime), format)) }
+                        td { (below(standing.losses_to(Side::HandWritten), format)) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn below<'a, 'b: 'a>(
+    losses: impl Iterator<Item = &'a Loss<'b>>,
+    format: fn(f64) -> String,
+) -> Markup {
+    let losses: Vec<_> = losses.collect();
+    html! {
+        @if losses.is_empty() { "none" }
+        @for loss in losses {
+            div {
+                (loss.server) " " b { (format(loss.theirs)) }
+                @if loss.is_close { " " span.muted { "close" } }
             }
         }
     }
