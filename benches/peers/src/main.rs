@@ -2,7 +2,8 @@
 //! beside greenring's. A package of its own, so that nobody else compiles those.
 //!
 //! It prints tables and verdicts, and writes them down as `report.json` and as a
-//! page; as `echo` it only prints.
+//! page; as `echo` it only prints. With `--from report.json` it measures nothing
+//! and draws that report again, beside it.
 
 #![deny(unsafe_code)]
 
@@ -17,13 +18,14 @@ mod servers;
 #[path = "../../statistics/mod.rs"]
 mod statistics;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 use std::{fs, io};
 
 use arguments::Arguments;
-use echo_harness::{Comparison, OPTIONS, Plan};
+use echo_harness::{OPTIONS, Plan};
+use report::Report;
 use servers::SERVERS;
 
 /// The loads of a whole run.
@@ -58,8 +60,14 @@ fn run() -> Result<(), String> {
     if echo_harness::be_a_child(&SERVERS)? {
         return Ok(());
     }
-    let names = [&OPTIONS[..], &["out"]].concat();
+    let names = [&OPTIONS[..], &["out", "from"]].concat();
     let arguments = Arguments::read(&names)?;
+    let out: Option<PathBuf> = arguments.value("out")?;
+    if let Some(from) = arguments.value::<PathBuf>("from")? {
+        let out = out.as_deref().or(from.parent());
+        let again = read(&from).and_then(|report| write(&report, out));
+        return again.map_err(|error| format!("{}: {error}", from.display()));
+    }
     let sheets: &[&str] = match arguments.quick() {
         true => &FEW_SHEETS,
         false => &SHEETS,
@@ -69,28 +77,34 @@ fn run() -> Result<(), String> {
     let cpu = arguments.value("cpu")?;
     let comparisons = plan.compare(cpu).map_err(|error| error.to_string())?;
     if arguments.select("report") {
-        let out = arguments.value("out")?;
-        write(date, &plan, &comparisons, out).map_err(|error| error.to_string())?;
+        let directory = PathBuf::from(DIRECTORY);
+        let out = out.or_else(|| (!plan.quick).then_some(directory));
+        let report = report::report(date, &plan, &comparisons);
+        let written = report.and_then(|report| write(&report, out.as_deref()));
+        written.map_err(|error| error.to_string())?;
     }
     plan.check(&comparisons)
 }
 
-/// Writes the report; a try that names no directory leaves no file behind.
-fn write(
-    date: String,
-    plan: &Plan,
-    comparisons: &[Comparison],
-    out: Option<PathBuf>,
-) -> io::Result<()> {
-    let report = report::report(date, plan, comparisons)?;
-    let page = report::page::render(&report)?;
-    if plan.quick && out.is_none() {
+/// The report of an earlier run.
+fn read(path: &Path) -> io::Result<Report> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Draws the report and, if there is a directory to leave it in, writes it there:
+/// the raw figures, the page, and the chart and the table that the README shows.
+fn write(report: &Report, out: Option<&Path>) -> io::Result<()> {
+    let files = [
+        ("report.json", serde_json::to_string_pretty(report)?),
+        ("report.html", report::page::render(report)?),
+        ("summary.svg", report::page::summary_svg(report)?),
+        ("summary.md", report::page::summary_table(report)),
+    ];
+    let Some(out) = out else {
         return Ok(());
-    }
-    let out = out.unwrap_or_else(|| PathBuf::from(DIRECTORY));
-    fs::create_dir_all(&out)?;
-    let json = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
-    for (name, text) in [("report.json", json), ("report.html", page)] {
+    };
+    fs::create_dir_all(out)?;
+    for (name, text) in files {
         let path = out.join(name);
         fs::write(&path, text)?;
         println!("{}", path.display());

@@ -25,7 +25,6 @@ use self::losses::Measure;
 use self::sides::Side;
 use super::{Report, Sheet};
 
-#[allow(unused_imports)] // Until the driver writes the README's chart and table.
 pub use self::summary::{svg as summary_svg, table as summary_table};
 
 /// Draws the page.
