@@ -63,8 +63,8 @@ fn introduction(report: &Report) -> Markup {
         h1 { "greenring beside its peers" }
         p.muted { (report.date) " · " (report.machine.cpu) " · kernel " (report.machine.kernel) }
         p {
-            "Servers that send back what they receive, each a process with one OS thread, are loaded
-             by the same generator on the same CPU; the two take turns. Most of the time of a request
+            "Servers that send back what they receive, each a process of its own, are loaded by the
+             same generator on the same CPU; the two take turns. Most of the time of a request
              is the kernel’s, whoever asks for it, so what is compared is the CPU time of the server’s
              process per request. The machine’s speed drifts; "
             b { "of gen" }
@@ -72,7 +72,9 @@ fn introduction(report: &Report) -> Markup {
              divided by the same figure of " code { (sides::LIMIT_SERVER) } ", a server written by
              hand on io_uring. "
             b { "1.00 is the limit, less is better" }
-            ", and a difference of 0.03 is noise. Figures are medians of " (report.rounds)
+            ", and a difference of 0.03 is noise. A server that wakes the generator for every reply, as an
+             OS thread per connection does, makes the generator dearer and looks better than it is.
+             Figures are medians of " (report.rounds)
             " interleaved rounds of " (report.seconds) " s; whiskers and ranges are quartiles. The load
              is closed: each connection waits for its reply before it sends again, so latency is
              mostly the queue, and falls as the server gets cheaper."
