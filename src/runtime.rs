@@ -8,7 +8,7 @@
 //! | `GREENRING_BACKEND` | `uring`, `epoll` | io_uring if it can be had, else epoll |
 //! | `GREENRING_STACK_SIZE` | bytes, 16384 to 1073741824 | 262144 |
 //! | `GREENRING_RING_ENTRIES` | 2 to 32768 | 512 |
-//! | `GREENRING_READER_BUFFERS` | 1 to 16384, buffers of 16 KiB that readers share | 1024 |
+//! | `GREENRING_READER_BUFFERS` | 1 to 16384, buffers of 64 KiB that readers share | 1024 |
 //! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `multishot_recv`, `guard_install`, `epoll_pwait2` | none |
 //! | `GREENRING_WATCHDOG` | milliseconds, 1 to 3600000 | no watchdog |
 //! | `GREENRING_TRACE` | milliseconds, 1 to 3600000 | no trace |
@@ -149,7 +149,7 @@ impl Builder {
         self
     }
 
-    /// Sets how many buffers of 16 KiB the [readers](crate::io::Reader) of the hub
+    /// Sets how many buffers of 64 KiB the [readers](crate::io::Reader) of the hub
     /// share at the most, 1 to 16384. The hub begins with a few and takes more
     /// when they run out; memory that was never received into is not used.
     ///

@@ -10,7 +10,8 @@
 //! The kernel takes buffers in the order in which they were given back, so it
 //! walks through all of them; more than the processor's cache holds make every
 //! message dearer. The ring therefore begins with a few and gets more only when
-//! it has run out of them, up to a limit. A source that finds none at the limit
+//! it has run out of them while there is little in them, up to a limit. A source
+//! that finds none lets those run who have some, and if that does not help
 //! receives into memory of its own: nobody waits for a buffer to come back.
 //!
 //! # Who owns what
@@ -35,12 +36,18 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 /// The group's number: a hub has one.
 pub(super) const GROUP: u16 = 0;
 
-/// Bytes of one buffer: what bounds a single receive. Smaller ones make bulk
-/// data dearer, larger ones keep more of it from its sender.
-pub(crate) const BUFFER_SIZE: usize = 16 << 10;
+/// Bytes of one buffer: what bounds a single receive. Bulk data is dearer by
+/// smaller ones (64 KiB at a time by a quarter with 16 KiB); of a message that
+/// is small only the pages that it fills are ever touched.
+const BUFFER_SIZE: usize = 64 << 10;
 
 /// Buffers that a ring begins with, and by which it grows.
-const STEP: u16 = 64;
+const STEP: u16 = 16;
+
+/// Received bytes that wait to be consumed, from which on there are no more
+/// buffers: half of what a processor's cache holds. Data that is sent on should
+/// not have left it.
+const MOST_HELD: usize = 512 << 10;
 
 /// No buffer.
 const NONE: u16 = u16::MAX;
@@ -96,6 +103,8 @@ pub(crate) struct Buffers {
     provided: Cell<u16>,
     /// Buffers in the kernel's hands.
     available: Cell<u16>,
+    /// Bytes in the others.
+    held: Cell<usize>,
     tail: Cell<u16>,
 }
 
@@ -118,6 +127,7 @@ impl Buffers {
             links: vec![link; usize::from(most)].into(),
             provided: Cell::new(0),
             available: Cell::new(0),
+            held: Cell::new(0),
             tail: Cell::new(0),
         };
         // Huge pages would make a few messages megabytes.
@@ -139,8 +149,12 @@ impl Buffers {
         (self.ring.start.as_ptr() as u64, self.entries)
     }
 
-    /// Puts more buffers into circulation; false if there are no more.
+    /// Puts more buffers into circulation; false if there are no more, or if those
+    /// that are held have much in them.
     pub(crate) fn grow(&self) -> bool {
+        if self.held.get() >= MOST_HELD {
+            return false;
+        }
         let from = self.provided.get();
         let to = (self.links.len() as u16).min(from.saturating_add(STEP));
         self.provided.set(to);
@@ -187,6 +201,8 @@ impl Buffers {
         let shared = unsafe { AtomicU16::from_ptr(shared.cast_mut()) };
         shared.store(self.tail.get(), Ordering::Release);
         self.available.set(self.available.get() + 1);
+        let length = self.links[usize::from(buffer)].length.replace(0);
+        self.held.set(self.held.get() - length as usize);
     }
 
     fn start(&self, buffer: u16) -> *mut u8 {
@@ -237,6 +253,7 @@ pub(crate) struct Filled {
     first: Cell<u16>,
     last: Cell<u16>,
     count: Cell<u16>,
+    bytes: Cell<usize>,
 }
 
 impl Filled {
@@ -246,6 +263,7 @@ impl Filled {
             first: Cell::new(NONE),
             last: Cell::new(NONE),
             count: Cell::new(0),
+            bytes: Cell::new(0),
         }
     }
 
@@ -256,6 +274,12 @@ impl Filled {
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.count.get().into()
+    }
+
+    /// Bytes in them.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 
     /// Puts a buffer at the end, which the kernel has handed over with `length`
@@ -269,6 +293,8 @@ impl Filled {
         let link = &self.buffers.links[usize::from(buffer)];
         link.next.set(NONE);
         link.length.set(length as u32);
+        self.buffers.held.set(self.buffers.held.get() + length);
+        self.bytes.set(self.bytes.get() + length);
         match self.last.replace(buffer) {
             NONE => self.first.set(buffer),
             last => self.buffers.links[usize::from(last)].next.set(buffer),
@@ -288,11 +314,13 @@ impl Filled {
         if link.next.get() == NONE {
             self.last.set(NONE);
         }
+        let length = link.length.get();
         self.count.set(self.count.get() - 1);
+        self.bytes.set(self.bytes.get() - length as usize);
         Some(LentBuffer {
             buffers: Rc::clone(&self.buffers),
             buffer,
-            length: link.length.get(),
+            length,
         })
     }
 }
@@ -318,7 +346,7 @@ mod tests {
     #[test]
     fn filled_buffers_come_out_in_order_and_go_back_when_dropped() {
         let buffers = Buffers::new(100).unwrap();
-        assert_eq!((buffers.available(), buffers.provided()), (64, 64));
+        assert_eq!((buffers.available(), buffers.provided()), (16, 16));
         let (one, other) = (
             Filled::new(Rc::clone(&buffers)),
             Filled::new(Rc::clone(&buffers)),
@@ -326,17 +354,17 @@ mod tests {
         receive(&buffers, &one, 5, b"first");
         receive(&buffers, &other, 0, b"other");
         receive(&buffers, &one, 3, b"second");
-        assert_eq!(buffers.available(), 61);
+        assert_eq!(buffers.available(), 13);
         assert_eq!((one.count(), other.count()), (2, 1));
 
         let first = one.pop().unwrap();
         assert_eq!(&*first, b"first");
         assert_eq!(&*one.pop().unwrap(), b"second");
         assert!(one.pop().is_none());
-        assert_eq!(buffers.available(), 62);
+        assert_eq!(buffers.available(), 14);
         drop(first);
         drop(other);
-        assert_eq!(buffers.available(), 64);
+        assert_eq!((buffers.available(), buffers.held.get()), (16, 0));
     }
 
     #[test]
@@ -350,9 +378,13 @@ mod tests {
 
     #[test]
     fn the_ring_grows_up_to_its_limit() {
-        let buffers = Buffers::new(100).unwrap();
+        let buffers = Buffers::new(30).unwrap();
+        let filled = Filled::new(Rc::clone(&buffers));
+        (0..8).for_each(|buffer| receive(&buffers, &filled, buffer, &[1; BUFFER_SIZE]));
+        assert!(!buffers.grow(), "those that are held have much in them");
+        drop(filled);
         assert!(buffers.grow());
-        assert_eq!((buffers.available(), buffers.provided()), (100, 100));
+        assert_eq!((buffers.available(), buffers.provided()), (30, 30));
         assert!(!buffers.grow());
         let small = Buffers::new(3).unwrap();
         assert_eq!(small.available(), 3);

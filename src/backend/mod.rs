@@ -51,7 +51,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 pub(crate) use ancillary::{MOST_PASSED, close_untaken, passing, room, take_passed};
-pub(crate) use buffers::{BUFFER_SIZE, Filled, LentBuffer};
+pub(crate) use buffers::{Filled, LentBuffer};
 use epoll::Epoll;
 pub(crate) use operation::{
     CURRENT_POSITION, Completion, Descriptor, Interest, Key, Message, Operation, SocketName,

@@ -6,9 +6,12 @@ use std::marker::PhantomData;
 
 use super::ahead::Ahead;
 use super::count;
-use crate::backend::{BUFFER_SIZE, LentBuffer, Operation};
+use crate::backend::{LentBuffer, Operation};
 use crate::cancel;
 use crate::hub::{Limit, Performed, Received, Source};
+
+/// Bytes of a reader's own buffer.
+const OWN_SIZE: usize = 16 << 10;
 
 /// A stream that can be read ahead.
 pub(crate) trait Stream {
@@ -38,18 +41,18 @@ pub(crate) trait Stream {
 /// copied, a connection that is idle holds no buffer, and one submission serves for
 /// many messages.
 ///
-/// It reads ahead. With what nobody has asked for yet it stops after 16 buffers (256
-/// KiB at the most), and goes on when they have been taken, so that a
+/// It reads ahead. With what nobody has asked for yet it stops after 16 buffers or
+/// 256 KiB, and goes on when they have been taken, so that a
 /// slow consumer slows its sender down. The bytes belong to the stream: those
 /// that were not consumed when the reader is dropped are what the next read,
 /// peek or reader sees first. A [time limit](crate::net::TcpStream::set_read_timeout), a
 /// [`timeout`](crate::time::timeout) or a
 /// [cancel](crate::thread::JoinHandle::cancel) never loses any.
 ///
-/// The buffers, of 16 KiB, are shared by all readers of a hub
+/// The buffers, of 64 KiB, are shared by all readers of a hub
 /// (`GREENRING_READER_BUFFERS` is how many there may be). When they run out, and
 /// where there is no such thing (the epoll backend, Linux before 6.1, for pipes
-/// before 6.7), a reader has a buffer of its own, as `std::io::BufReader` has.
+/// before 6.7), a reader has a buffer of its own of 16 KiB, as `std::io::BufReader` has.
 ///
 /// While a reader exists, reads by other means of the same stream, or of a clone
 /// made by `try_clone`, fail with `ResourceBusy`. A stream that is converted to
@@ -163,7 +166,7 @@ impl<'a> Reader<'a> {
             }
         }
         if self.own.is_empty() {
-            self.own = vec![0; BUFFER_SIZE].into();
+            self.own = vec![0; OWN_SIZE].into();
         }
         let filled = self.stream.receive(&mut self.own)?;
         self.chunk = Chunk::Own(filled);
@@ -221,7 +224,7 @@ impl BufRead for Reader<'_> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.len() >= BUFFER_SIZE && self.buffer().is_empty() {
+        if buffer.len() >= OWN_SIZE && self.buffer().is_empty() {
             let limit = self.stream.begin()?;
             if !self.is_sourced(limit) {
                 return self.stream.receive(buffer);

@@ -28,7 +28,7 @@ pub(crate) const STACK_SIZES: RangeInclusive<usize> = stack::MIN_SIZE..=stack::M
 const DEFAULT_RING_ENTRIES: u32 = 512;
 pub(crate) const RING_ENTRIES_RANGE: RangeInclusive<u32> = 2..=32_768;
 
-/// Buffers of 16 KiB that the readers of a hub share: enough for a burst of as
+/// Buffers of 64 KiB that the readers of a hub share: enough for a burst of as
 /// many connections, and no memory until there is one.
 const DEFAULT_READER_BUFFERS: u16 = 1024;
 pub(crate) const READER_BUFFERS_RANGE: RangeInclusive<u16> = 1..=16_384;

@@ -9,12 +9,12 @@
 //!
 //! - **Armed** is a source from its submission to the completion that says that
 //!   no more will follow. It is armed by a caller who finds nothing queued.
-//! - **Back-pressure**: with [`MOST_AHEAD`] buffers queued its operation is
-//!   cancelled, and armed again when they have been taken.
+//! - **Back-pressure**: with [`MOST_AHEAD`] buffers or [`MOST_BYTES_AHEAD`] queued
+//!   its operation is cancelled, and armed again when they have been taken.
 //! - **Starved** is a source that found no buffer (ENOBUFS). There are more then
-//!   if the limit allows it. Else its caller is told so, and receives into
-//!   memory of its own: that ends, even if all who hold buffers wait for each
-//!   other. In one turn no more sources are armed after that than there are
+//!   if the limit allows it. Else its caller lets those run who may hold some, and
+//!   if there is none then either receives into memory of its own: that ends,
+//!   even if all who hold buffers wait for each other. In one turn no more sources are armed after that than there are
 //!   buffers: each of them would only come to learn the same.
 //! - **Stopped** it is before it is dropped: cancelled, and entered for until its
 //!   last completion is there. Without that no FIN would leave when the socket is
@@ -34,9 +34,11 @@ use super::perform::Limit;
 use super::state::{ROOT, Wakeup, Why};
 use crate::backend::{Completion, Filled, Key, LentBuffer, Operation, Submitted};
 
-/// Buffers that a source has queued when it is stopped for a while: 256 KiB at
-/// the most, about what a socket queues itself.
+/// Buffers that a source has queued when it is stopped for a while.
 const MOST_AHEAD: usize = 16;
+
+/// Bytes in them, which is about what a socket queues itself.
+const MOST_BYTES_AHEAD: usize = 256 << 10;
 
 /// How long a stop waits for the last completion before it cancels again.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -205,6 +207,7 @@ impl Hub {
             self.stop(slot);
         }
         let mut deadline = None;
+        let mut has_yielded = false;
         loop {
             if let Some(buffer) = slot.filled.pop() {
                 self.spend_or_yield(buffer.len() as i32);
@@ -214,8 +217,17 @@ impl Hub {
                 self.spend_or_yield(0);
                 return Received::End(end);
             }
-            if limit == Limit::Now || !slot.armed.get() && !self.arm_source(slot) {
+            if limit == Limit::Now {
                 return Received::Starved;
+            }
+            if !slot.armed.get() && !self.arm_source(slot) {
+                if has_yielded {
+                    return Received::Starved;
+                }
+                // Those who are ready may give buffers back.
+                has_yielded = true;
+                self.yield_now();
+                continue;
             }
             if slot.end.get().is_some() {
                 continue;
@@ -329,7 +341,9 @@ impl Hub {
             slot.filled.push(buffer, result.max(0) as usize);
         }
         if completion.more {
-            if slot.filled.count() >= MOST_AHEAD && !slot.stopping.get() && !slot.listed.get() {
+            let is_ahead =
+                slot.filled.count() >= MOST_AHEAD || slot.filled.bytes() >= MOST_BYTES_AHEAD;
+            if is_ahead && !slot.stopping.get() && !slot.listed.get() {
                 slot.listed.set(true);
                 self.sources.ahead.borrow_mut().push(Rc::clone(slot));
             }

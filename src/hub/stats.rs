@@ -52,7 +52,7 @@ pub struct Stats {
     pub switches: u64,
     /// [Readers](crate::io::Reader) that have begun to receive into the kernel's buffers.
     pub readers: usize,
-    /// Buffers in circulation for them, of 16 KiB each.
+    /// Buffers in circulation for them, of 64 KiB each.
     pub buffers: usize,
     /// Buffers that were received into and not given back.
     pub buffers_lent: usize,
