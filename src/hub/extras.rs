@@ -72,7 +72,7 @@ impl Extras {
 pub(crate) fn with_locals<R>(look: impl FnOnce(&Locals) -> R) -> R {
     current::with(|context| match context {
         Context::Hub(hub) if hub.current.get() != ROOT => {
-            let extras = hub.table.get(hub.current.get()).extras();
+            let extras = hub.running().1.extras();
             look(&extras.expect("who runs has extras").locals)
         }
         Context::Hub(_) | Context::Bare | Context::Ended => locals::with_os_thread(look),
@@ -90,7 +90,7 @@ pub(super) fn leave_behind(estate: Option<&dyn Estate>) {
     });
     current::with(|context| {
         if let Context::Hub(hub) = context
-            && let Some(extras) = hub.table.get(hub.current.get()).extras()
+            && let Some(extras) = hub.running().1.extras()
         {
             extras.estate.set(estate);
         }

@@ -197,6 +197,18 @@ impl GreenThread {
         unsafe { self.slot.coroutine.suspend() };
     }
 
+    /// Stops the running green thread and runs `next` in its place; returns when it
+    /// is resumed.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on it; `next` is another that may be resumed.
+    #[inline(always)]
+    pub(super) unsafe fn pass_to(&self, next: &GreenThread) {
+        // SAFETY: the caller's promise.
+        unsafe { self.slot.coroutine.pass_to(&next.slot.coroutine) };
+    }
+
     /// What the context keeps on its own stack; `None` before it runs.
     #[inline]
     pub(super) fn extras(&self) -> Option<&Extras> {

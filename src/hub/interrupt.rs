@@ -306,7 +306,7 @@ pub(crate) fn limited<R>(
 
     let prepared = current::with_started(|context| match context {
         Context::Hub(hub) => {
-            let block = hub.table.get(hub.current.get());
+            let block = hub.running().1;
             let extras = block.extras().expect("who runs has extras");
             let number = extras.edges.get() + 1;
             extras.edges.set(number);
@@ -386,7 +386,7 @@ pub(crate) fn shielded<R>(f: impl FnOnce() -> R) -> R {
 /// Looks at the block of the calling context, if it runs on a hub.
 fn with_block<R>(look: impl FnOnce(&Hub, &GreenThread) -> R) -> Option<R> {
     current::with(|context| match context {
-        Context::Hub(hub) => Some(look(hub, hub.table.get(hub.current.get()))),
+        Context::Hub(hub) => Some(look(hub, hub.running().1)),
         Context::Bare | Context::Ended => None,
     })
 }

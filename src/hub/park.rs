@@ -339,8 +339,7 @@ impl Hub {
         deadline: Option<Instant>,
     ) -> Wakeup {
         self.check_process();
-        let index = self.current.get();
-        let block = self.table.get(index);
+        let (index, block) = self.running();
         let slot = &block.slot;
         assert_eq!(slot.wait.get(), wait, "waits of one context do not overlap");
         if slot.wakeup.get().is_some() {
@@ -360,7 +359,7 @@ impl Hub {
         }
         slot.subject.set(subject as *const ());
         slot.state.set(State::Parked(why));
-        self.switch_away(block);
+        self.switch_away(index, block);
         // A limit that was held back may have been armed meanwhile.
         if nearest != u64::MAX || slot.attention.get() != 0 {
             self.timers.borrow_mut().cancel(index);

@@ -144,8 +144,7 @@ impl Hub {
     #[inline]
     fn perform(&self, operation: &Operation<'_>, limit: Limit) -> Performed {
         self.check_process();
-        let index = self.current.get();
-        let block = self.table.get(index);
+        let (index, block) = self.running();
         let slot = &block.slot;
         if (matches!(limit, Limit::Now | Limit::Once) || slot.attention.get() != 0)
             && let Some(performed) = self.perform_at_once(operation, limit, block)
@@ -234,7 +233,7 @@ impl Hub {
             u64::MAX
         };
         slot.state.set(State::Performing);
-        self.switch_away(block);
+        self.switch_away(index, block);
         assert!(
             slot.owed.get() == 0,
             "resumed while the kernel owes a completion"

@@ -274,7 +274,7 @@ pub(crate) fn os_thread_id() -> NonZeroU64 {
 #[inline]
 pub(crate) fn current_id() -> u64 {
     current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).slot.id.get(),
+        Context::Hub(hub) => hub.running().1.slot.id.get(),
         Context::Bare | Context::Ended => os_thread_id().get(),
     })
 }
@@ -282,7 +282,7 @@ pub(crate) fn current_id() -> u64 {
 /// The record of the calling green thread or OS thread.
 pub(crate) fn current() -> SharedRecord {
     let running = current::with(|context| match context {
-        Context::Hub(hub) => hub.table.get(hub.current.get()).share_record(),
+        Context::Hub(hub) => hub.running().1.share_record(),
         Context::Bare | Context::Ended => None,
     });
     match running {

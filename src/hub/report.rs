@@ -229,7 +229,7 @@ pub(crate) fn rows() -> Vec<Row> {
 pub(super) fn overflowed_stack(fault_address: usize) -> Option<OverflowedStack> {
     current::with(|context| match context {
         Context::Hub(hub) => {
-            let block = hub.table.get(hub.current.get());
+            let block = hub.running().1;
             let stack = block.slot.stack.get();
             if hub.current.get() == ROOT || !stack.contains(fault_address) {
                 return None;

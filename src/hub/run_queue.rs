@@ -75,6 +75,11 @@ impl RunQueue {
         self.ready.pop_front()
     }
 
+    /// The one that [`pop`](Self::pop) would take.
+    pub(crate) fn front(&self) -> Option<u32> {
+        self.ready.front().copied()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }

@@ -32,6 +32,8 @@ struct Home {
     stack: ManuallyDrop<Stack>,
     /// The suspend half, valid from the first resume on.
     yielder: Cell<*const Yielder<(), ()>>,
+    /// Whom it has passed to; null if it has suspended.
+    next: Cell<*const Coroutine>,
     /// Never dropped while suspended: that would unwind its stack by force.
     coroutine: ManuallyDrop<::corosensei::Coroutine<(), (), (), Rest>>,
 }
@@ -94,32 +96,43 @@ impl Coroutine {
             home.write(Home {
                 stack: ManuallyDrop::new(stack),
                 yielder: Cell::new(ptr::null()),
+                next: Cell::new(ptr::null()),
                 coroutine: ManuallyDrop::new(coroutine),
             });
         }
         self.home.set(home);
     }
 
-    /// Runs it until it suspends (`None`), or to its end.
+    /// Runs it, and those it passes to, until one suspends (`None`) or ends.
     ///
     /// # Safety
     ///
     /// It was started and does not run.
     #[inline]
     pub(in crate::hub) unsafe fn resume(&self) -> Option<Stack> {
-        let home = self.home.get();
-        debug_assert!(!home.is_null());
-        // SAFETY: only this function borrows the object, which does not run.
-        let coroutine = unsafe { &mut (*home).coroutine };
-        match coroutine.resume(()) {
-            CoroutineResult::Yield(()) => None,
-            CoroutineResult::Return(()) => {
-                self.home.set(ptr::null_mut());
-                // SAFETY: nothing runs on the stack any more, and its home is not
-                // looked at again. A finished coroutine drops nothing.
-                Some(unsafe { ManuallyDrop::into_inner((&raw const (*home).stack).read()) })
+        let mut running: *const Coroutine = self;
+        while !running.is_null() {
+            // SAFETY: a coroutine stays where it is while it has a body, as its
+            // home does.
+            let (word, home) = unsafe { (&(*running).home, (*running).home.get()) };
+            debug_assert!(!home.is_null());
+            // SAFETY: only this function borrows the object, which does not run.
+            let coroutine = unsafe { &mut (*home).coroutine };
+            match coroutine.resume(()) {
+                // SAFETY: as above.
+                CoroutineResult::Yield(()) => {
+                    running = unsafe { (*home).next.replace(ptr::null()) }
+                }
+                CoroutineResult::Return(()) => {
+                    word.set(ptr::null_mut());
+                    // SAFETY: nothing runs on the stack any more, and its home is
+                    // not looked at again. A finished coroutine drops nothing.
+                    let stack = unsafe { (&raw const (*home).stack).read() };
+                    return Some(ManuallyDrop::into_inner(stack));
+                }
             }
         }
+        None
     }
 
     /// Goes back to who resumed it; returns when it is resumed again.
@@ -132,5 +145,17 @@ impl Coroutine {
         // SAFETY: the entry set it, and it is valid for as long as the coroutine
         // runs, which it does.
         unsafe { (*(*self.home.get()).yielder.get()).suspend(()) };
+    }
+    /// Suspends, and has its resumer resume `next`; returns when it is resumed
+    /// again.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on it. `next` is another, was started and does not run.
+    pub(in crate::hub) unsafe fn pass_to(&self, next: &Coroutine) {
+        // SAFETY: the home is there as long as the coroutine runs, which it does.
+        unsafe { (*self.home.get()).next.set(next) };
+        // SAFETY: the caller's promise.
+        unsafe { self.suspend() };
     }
 }

@@ -10,6 +10,10 @@
 //!   never started.
 //! - `suspend`, called anywhere on the coroutine's stack, goes back to whoever
 //!   resumed it and returns when it is resumed again.
+//! - `pass_to` suspends too, but in its place another one runs, as if it had been
+//!   resumed by the same call: that call of `resume` returns when the last one that
+//!   was passed to suspends or ends. Ready to ready, a switch does not go by way of
+//!   the loop: 3 ns of 15, and one cold stack less.
 //! - A coroutine that is dropped is forgotten, its stack with it: frames that
 //!   are suspended are never unwound by force.
 //! - A body does not unwind. Backtraces end at its entry at the latest.

@@ -91,7 +91,7 @@ impl Coroutine {
         self.other.set(enter);
     }
 
-    /// Runs it until it suspends (`None`), or to its end.
+    /// Runs it, and those it passes to, until one suspends (`None`) or ends.
     ///
     /// # Safety
     ///
@@ -116,6 +116,42 @@ impl Coroutine {
     pub(in crate::hub) unsafe fn suspend(&self) {
         // SAFETY: the coroutine runs, so the word holds its resumer's pointer.
         unsafe { exchange(self.other.as_ptr(), ptr::null_mut()) };
+    }
+
+    /// Suspends, and runs `next` in its place; returns when it is resumed again.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on it. `next` is another, was started and does not run.
+    #[inline(always)]
+    pub(in crate::hub) unsafe fn pass_to(&self, next: &Coroutine) {
+        // SAFETY: as for `exchange`; the resumer's stack pointer goes from this
+        // one's word to the next one's.
+        unsafe {
+            asm!(
+                "push rbp",
+                "push rbx",
+                "lea rax, [rip + 2f]",
+                "push rax",
+                "mov rax, [rdi]",
+                "mov rcx, [rsi]",
+                "mov [rdi], rsp",
+                "mov [rsi], rax",
+                "mov rsp, rcx",
+                "pop rax",
+                "jmp rax",
+                "2:",
+                "pop rbx",
+                "pop rbp",
+                inlateout("rdi") self.other.as_ptr() => _,
+                inlateout("rsi") next.other.as_ptr() => _,
+                lateout("r12") _,
+                lateout("r13") _,
+                lateout("r14") _,
+                lateout("r15") _,
+                clobber_abi("sysv64"),
+            );
+        }
     }
 }
 
