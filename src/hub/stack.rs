@@ -754,7 +754,7 @@ mod tests {
             let mut stacks = Stacks::new(guard);
             let lost = stacks.take(DEFAULT).expect("a stack");
             let kept = stacks.take(DEFAULT).expect("a stack");
-            let base = lost.base().get();
+            let base = lost.base();
             write(base - 8, 4711);
             drop(lost);
             stacks.give_back(kept);

@@ -37,3 +37,6 @@ mod x86_64;
 pub(super) use corosensei::{Coroutine, LARGEST_BODY};
 #[cfg(all(target_arch = "x86_64", not(greenring_switch = "corosensei")))]
 pub(super) use x86_64::{Coroutine, LARGEST_BODY};
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
