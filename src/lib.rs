@@ -51,7 +51,7 @@
 //!  3  fd  sync  cancel  blocking  block_on  pauses      typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
 //!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
-//!  0  atomic  std  libc  nix  io-uring  corosensei  slab
+//!  0  atomic  std  libc  nix  io-uring  slab  (corosensei)
 //! ```
 //!
 //! A `TcpStream::read` passes through four rooms: `net/tcp.rs` (the face) →

@@ -14,7 +14,7 @@
 //!     +------- the coroutine has returned     unpark, deadline, completion
 //! ```
 
-#![allow(unsafe_code)] // Resumes and suspends coroutines.
+#![allow(unsafe_code)] // Passes the contract of the stack switch on.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};

@@ -31,6 +31,7 @@ mod perform;
 mod record;
 mod report;
 mod run_queue;
+mod running;
 mod source;
 mod stack;
 mod state;
@@ -39,6 +40,7 @@ mod switch;
 mod table;
 mod timers;
 mod trace;
+mod valgrind;
 mod watchdog;
 
 use std::cell::{Cell, RefCell};
@@ -76,6 +78,7 @@ use report::Silence;
 pub use report::Standing;
 pub(crate) use report::{Row, print_table, rows, say};
 use run_queue::RunQueue;
+pub(crate) use running::yield_now;
 use source::Sources;
 pub(crate) use source::{Received, Source};
 use stack::{Guard, Stack, Stacks};
@@ -264,63 +267,6 @@ impl Hub {
         }
     }
 
-    /// Takes a green thread from the run queue that may run before the loop looks
-    /// at the kernel again.
-    #[inline]
-    fn next_green_thread(&self) -> Option<u32> {
-        let mut run_queue = self.run_queue.borrow_mut();
-        if run_queue.front().is_none_or(|next| next == ROOT) || !self.spend() {
-            return None;
-        }
-        run_queue.pop()
-    }
-
-    /// The index and the block of what runs.
-    #[allow(unsafe_code)] // Follows the pointer that `set_running` has stored.
-    #[inline]
-    fn running(&self) -> (u32, &GreenThread) {
-        // SAFETY: a block of our table, which keeps it where it is.
-        (self.current.get(), unsafe { &*self.running.get() })
-    }
-
-    /// Notes what runs from now on.
-    #[inline]
-    fn set_running(&self, index: u32, block: &GreenThread) {
-        self.current.set(index);
-        self.running.set(block);
-    }
-
-    /// Notes that a green thread runs from now on.
-    #[inline]
-    fn enter<'a>(&self, index: u32, block: &'a GreenThread) -> &'a GreenThread {
-        block.slot.state.set(State::Running);
-        self.set_running(index, block);
-        count(&self.counters.switches);
-        if self.watched.is_some() {
-            self.note_green_thread(block);
-        }
-        block
-    }
-
-    /// Runs one green thread until it suspends.
-    #[allow(unsafe_code)] // Resumes a coroutine.
-    #[inline]
-    fn resume(&self, index: u32) {
-        let block = self.enter(index, self.table.get(index));
-        // SAFETY: what is in the run queue is ready: started, alive, not running.
-        let finished = unsafe { block.resume() };
-        let index = self.current.get();
-        self.set_running(ROOT, self.table.get(ROOT));
-        if let Some(stack) = finished {
-            self.stacks.borrow_mut().give_back(stack);
-            self.table.give_back(index);
-            self.live.set(self.live.get() - 1);
-            if self.live.get() == 0 && self.ending.get() {
-                self.unpark_root(Why::HubEnd);
-            }
-        }
-    }
-
     /// One look at the kernel and at everything else that makes ready.
     fn collect(&self) {
         self.budget.set(BUDGET);
@@ -427,70 +373,6 @@ impl Hub {
         block.slot.state.set(State::Ready);
         block.slot.wakeup.set(Some(wakeup));
         self.run_queue.borrow_mut().push(index);
-    }
-
-    /// Leaves the running context, whose state says why, and returns when it
-    /// runs again.
-    #[inline(always)]
-    fn switch_away(&self, index: u32, block: &GreenThread) {
-        debug_assert_ne!(block.slot.state.get(), State::Running);
-        block.slot.since.set(self.moment.get());
-        if self.is_calm() {
-            block.slot.calm.set(true);
-            if block.slot.attention.get() != 0 {
-                Hub::note_calm_suspension(block);
-            }
-            self.leave(index, block);
-        } else {
-            self.switch_away_in_a_storm(index, block);
-        }
-        debug_assert_eq!(self.current.get(), index);
-    }
-
-    #[cold]
-    fn switch_away_in_a_storm(&self, index: u32, block: &GreenThread) {
-        let storm = self.note_suspension(block);
-        self.leave(index, block);
-        if let Some(storm) = storm {
-            self.note_resumption(storm);
-        }
-    }
-
-    #[allow(unsafe_code)] // Suspends a coroutine.
-    #[inline(always)]
-    fn leave(&self, index: u32, block: &GreenThread) {
-        if index == ROOT {
-            self.run_until_root_is_ready();
-            block.slot.state.set(State::Running);
-        } else if let Some(next) = self.next_green_thread() {
-            if next == index {
-                self.enter(index, block);
-            } else {
-                let next = self.enter(next, self.table.get(next));
-                // SAFETY: the block of the running context, which is no root, and
-                // that of a green thread that is ready.
-                unsafe { block.pass_to(next) };
-            }
-        } else {
-            // SAFETY: the block of the running context, which is no root.
-            unsafe { block.suspend() };
-        }
-    }
-
-    /// Gives every other ready context a turn.
-    fn yield_now(&self) {
-        let (index, block) = self.running();
-        self.yield_as(index, block, Wakeup::Unparked);
-    }
-
-    /// As [`yield_now`](Self::yield_now); whoever looks at the caller's wait
-    /// meanwhile sees that it has ended so.
-    #[inline(always)]
-    fn yield_as(&self, index: u32, block: &GreenThread, wakeup: Wakeup) {
-        block.slot.state.set(State::Ready);
-        block.slot.wakeup.set(Some(wakeup));
-        self.run_queue.borrow_mut().push_last(index);
-        self.switch_away(index, block);
     }
 
     /// Takes one from the turn's budget; false when it is used up.
@@ -657,27 +539,6 @@ impl Hub {
         }
         self.counters.count_spawn(self.live.get());
     }
-}
-
-/// Gives every other ready green thread of the hub a turn. The verdict is
-/// `Unparked`, or `Interrupted`.
-pub(crate) fn yield_now() -> Wakeup {
-    current::with(|context| match context {
-        current::Context::Hub(hub) => {
-            hub.check_process();
-            let (index, block) = hub.running();
-            hub.yield_as(index, block, Wakeup::Unparked);
-            if hub.is_interrupted(block) {
-                Wakeup::Interrupted
-            } else {
-                Wakeup::Unparked
-            }
-        }
-        current::Context::Bare | current::Context::Ended => {
-            std::thread::yield_now();
-            Wakeup::Unparked
-        }
-    })
 }
 
 /// The backend of the calling OS thread's hub and why it is this one; starts

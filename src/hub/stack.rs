@@ -53,20 +53,19 @@
 //! that made it takes it back. A pool that is dropped while stacks are outstanding leaks its arenas,
 //! all of them: an abandoned green thread's frames must stay readable for ever.
 
-// Maps, guards and returns memory; promises the stack switch that a slot is guarded.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Guards memory and returns it.
 
 use std::ffi::c_void;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
-use corosensei::stack::valgrind::ValgrindStackRegistration;
 use nix::errno::Errno;
 use nix::sys::mman::{self, MmapAdvise, ProtFlags};
 
 pub use super::arena::Guard;
 use super::arena::{Arena, install_guard, map, max_map_count, page_size, unmap, with_context};
+use super::valgrind::Registration;
 
 /// The least slot. Room for the guard page, for a panic's formatting and for a signal frame.
 pub const MIN_SIZE: usize = 16 << 10;
@@ -117,7 +116,7 @@ pub struct Stack {
     /// Lowest address of the slot, that of the guard page. Page-aligned.
     limit: NonZeroUsize,
     /// Tells valgrind that these addresses are a stack; kept for as long as the slot has an owner.
-    _registration: ValgrindStackRegistration,
+    _registration: Registration,
 }
 
 impl Stack {
@@ -367,7 +366,7 @@ impl Stacks {
         Ok(Stack {
             base: NonZeroUsize::new(base).expect("a mapping does not end at address 0"),
             limit: address,
-            _registration: ValgrindStackRegistration::new(limit.as_ptr().cast(), slot),
+            _registration: Registration::new(limit.as_ptr().cast(), slot),
         })
     }
 
