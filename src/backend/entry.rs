@@ -14,7 +14,7 @@ const POLL_FIRST: u16 = 1;
 /// It holds raw pointers into what the operation lends; whoever pushes it
 /// answers for their lifetime. `knows_poll_first` says whether the kernel may
 /// be told to wait before it tries.
-#[inline]
+#[inline(always)]
 pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool) -> squeue::Entry {
     let ioprio = |poll_first: bool| {
         if poll_first && knows_poll_first {

@@ -314,7 +314,7 @@ impl Backend {
     /// If the answer is `Pending`, the operation and all the memory it lends
     /// stay at their addresses until its last completion has been collected.
     #[allow(unsafe_code)] // Passes the callee's contract on.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn submit(
         &mut self,
         operation: &Operation<'_>,

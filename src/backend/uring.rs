@@ -289,29 +289,49 @@ impl Uring {
     /// # Safety
     ///
     /// The contract of `Backend::submit`.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn submit(
         &mut self,
         operation: &Operation<'_>,
         key: Key,
         alone: bool,
     ) -> Submitted {
-        if alone && matches!(operation, Operation::Send { .. }) {
-            let result = syscall::attempt(operation);
-            if result != -libc::EAGAIN {
-                self.counters.direct += 1;
-                return Submitted::Done(result);
-            }
+        if alone
+            && matches!(
+                operation,
+                Operation::Send { .. } | Operation::SendMessage { .. }
+            )
+        {
+            return self.send_alone(operation, key);
         }
+        self.queue(operation, key)
+    }
+
+    #[inline(never)]
+    fn send_alone(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+        let result = syscall::attempt(operation);
+        if result != -libc::EAGAIN {
+            self.counters.direct += 1;
+            return Submitted::Done(result);
+        }
+        self.queue(operation, key)
+    }
+
+    /// Queues an operation.
+    ///
+    /// The callers answer for what it lends.
+    #[inline(always)]
+    fn queue(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
         self.counters.submitted += 1;
         // The entry is built in the queue itself, because it is not lent to
         // anything that is not inlined.
         let entry = entry(operation, key, self.knows_poll_first);
-        // SAFETY: the caller keeps what the operation lends in place.
+        // SAFETY: operations come from `submit`, whose caller keeps what they
+        // lend in place (landlord rule).
         if unsafe { self.ring.submission().push(&entry) }.is_ok() {
             return Submitted::Pending;
         }
-        self.submit_to_full(operation, key)
+        self.queue_to_full(operation, key)
     }
 
     /// Queues the cancel of the operation under `key`.
@@ -400,7 +420,7 @@ impl Uring {
 
     #[cold]
     #[inline(never)]
-    fn submit_to_full(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+    fn queue_to_full(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
         let entry = entry(operation, key, self.knows_poll_first);
         match self.push_to_full(&entry) {
             Ok(()) => Submitted::Pending,

@@ -14,7 +14,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -32,12 +32,13 @@ use crate::hub::{self, Limit, Performed, Wait, Why};
 /// An owned descriptor in the shape of std's type `S`.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
-    /// Never reused, unlike the descriptor's number.
-    id: u64,
+    descriptor: Descriptor,
     /// The last receive left the socket empty, so the next one waits before it
     /// tries.
     empty: AtomicBool,
-    modes: Arc<Modes>,
+    /// None while they are std's initial ones and nobody shares them: then an
+    /// operation looks at nothing but the socket itself.
+    modes: OnceLock<Arc<Modes>>,
     std: S,
 }
 
@@ -97,12 +98,36 @@ impl Modes {
             Direction::Write => &self.write_timeout,
         }
     }
+
+    fn is_nonblocking(&self) -> bool {
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    fn limit(&self, direction: Direction) -> Limit {
+        if self.is_nonblocking() {
+            return Limit::Now;
+        }
+        match self.timeout(direction).load(Ordering::Relaxed) {
+            0 => Limit::Forever,
+            nanoseconds => Limit::Timeout(Duration::from_nanos(nanoseconds)),
+        }
+    }
+
+    fn take_deferred(&self) -> Option<io::Error> {
+        if self.deferred.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        match self.deferred.swap(0, Ordering::Relaxed) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 impl<S: AsFd> Socket<S> {
     /// Takes over a socket that has std's initial modes: blocking, no limits.
     pub(crate) fn fresh(std: S) -> Socket<S> {
-        Socket::with_modes(std, Arc::default())
+        Socket::with_modes(std, OnceLock::new())
     }
 
     /// Takes over a socket that was made elsewhere, with the modes that it has
@@ -130,13 +155,16 @@ impl<S: AsFd> Socket<S> {
     }
 
     /// A duplicate of `original`, made by dup(2): the same open socket.
-    pub(crate) fn duplicate<T>(original: &Socket<T>, std: S) -> Socket<S> {
-        Socket::with_modes(std, Arc::clone(&original.modes))
+    pub(crate) fn duplicate<T: AsFd>(original: &Socket<T>, std: S) -> Socket<S> {
+        Socket::with_modes(std, Arc::clone(original.share_modes()).into())
     }
 
-    fn with_modes(std: S, modes: Arc<Modes>) -> Socket<S> {
+    fn with_modes(std: S, modes: OnceLock<Arc<Modes>>) -> Socket<S> {
         Socket {
-            id: new_identity(),
+            descriptor: Descriptor {
+                fd: std.as_fd().as_raw_fd(),
+                id: new_identity(),
+            },
             empty: AtomicBool::new(false),
             modes,
             std,
@@ -157,7 +185,8 @@ impl<S: AsFd> Socket<S> {
     pub(crate) fn listener_into_std(self) -> S {
         let nonblocking = self.is_nonblocking();
         // Clones that stay here share the flag and need it.
-        if Arc::into_inner(self.modes).is_some()
+        let modes = self.modes.into_inner();
+        if modes.is_none_or(|modes| Arc::into_inner(modes).is_some())
             && let Ok(flags) = fcntl(&self.std, FcntlArg::F_GETFL)
         {
             let mut flags = OFlag::from_bits_retain(flags);
@@ -170,16 +199,13 @@ impl<S: AsFd> Socket<S> {
     }
 
     pub(super) fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            fd: self.std.as_fd().as_raw_fd(),
-            id: self.id,
-        }
+        self.descriptor
     }
 
     // ----- modes ---------------------------------------------------------
 
     pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
-        match self.modes.timeout(direction).load(Ordering::Relaxed) {
+        match self.modes()?.timeout(direction).load(Ordering::Relaxed) {
             0 => None,
             nanoseconds => Some(Duration::from_nanos(nanoseconds)),
         }
@@ -190,44 +216,74 @@ impl<S: AsFd> Socket<S> {
         let nanoseconds = timeout.map_or(0, |timeout| {
             u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
         });
-        self.modes
-            .timeout(direction)
-            .store(nanoseconds, Ordering::Relaxed);
+        if nanoseconds != 0 || self.modes().is_some() {
+            self.share_modes()
+                .timeout(direction)
+                .store(nanoseconds, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn modes(&self) -> Option<&Modes> {
+        self.modes.get().map(|modes| &**modes)
+    }
+
+    /// The modes, in a place of their own from now on.
+    fn share_modes(&self) -> &Arc<Modes> {
+        self.modes.get_or_init(Arc::default)
     }
 
     pub(super) fn ahead(&self) -> &Ahead {
-        &self.modes.ahead
+        &self.share_modes().ahead
     }
 
     /// Takes bytes that a reader has left, before anything is received.
     #[inline]
     pub(crate) fn take_ahead(&self, buffer: &mut [u8], flags: i32) -> Option<io::Result<usize>> {
-        if self.modes.ahead.is_unused() {
+        let ahead = self.modes().map(|modes| &modes.ahead)?;
+        if ahead.is_unused() {
             return None;
         }
         let peek = flags & libc::MSG_PEEK != 0;
-        self.modes.ahead.take([buffer], peek)
+        ahead.take([buffer], peek)
     }
 
     pub(super) fn borrowers(&self) -> &Borrowers {
-        &self.modes.borrowers
+        &self.share_modes().borrowers
     }
 
     pub(crate) fn is_nonblocking(&self) -> bool {
-        self.modes.nonblocking.load(Ordering::Relaxed)
+        self.modes().is_some_and(Modes::is_nonblocking)
     }
 
     /// Notes the mode that the user has asked for.
     pub(crate) fn note_nonblocking(&self, nonblocking: bool) {
-        self.modes.nonblocking.store(nonblocking, Ordering::Relaxed);
+        if nonblocking || self.modes().is_some() {
+            let modes = self.share_modes();
+            modes.nonblocking.store(nonblocking, Ordering::Relaxed);
+        }
     }
 
+    #[inline]
     pub(super) fn limit(&self, direction: Direction) -> Limit {
-        if self.is_nonblocking() {
-            return Limit::Now;
+        self.modes()
+            .map_or(Limit::Forever, |modes| modes.limit(direction))
+    }
+
+    /// Before a read or a write of a stream: how long it may take.
+    ///
+    /// # Errors
+    ///
+    /// The one that an earlier write has come across.
+    #[inline]
+    fn begin_limited(&self, direction: Direction) -> io::Result<Limit> {
+        let Some(modes) = self.modes() else {
+            return Ok(Limit::Forever);
+        };
+        match modes.take_deferred() {
+            None => Ok(modes.limit(direction)),
+            Some(error) => Err(error),
         }
-        self.timeout(direction)
-            .map_or(Limit::Forever, Limit::Timeout)
     }
 
     // ----- operations ----------------------------------------------------
@@ -251,7 +307,7 @@ impl<S: AsFd> Socket<S> {
     }
 
     /// recv(2) of a stream, to which an empty buffer is nothing special.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn recv_plain(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
         if let Some(taken) = self.take_ahead(buffer, flags) {
             return taken;
@@ -260,14 +316,17 @@ impl<S: AsFd> Socket<S> {
     }
 
     /// recv(2) of a stream whose bytes that were received ahead are all taken.
-    #[inline]
+    #[inline(always)]
     fn recv_past_ahead(&self, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-        self.receive(Operation::Recv {
+        let limit = self.begin_limited(Direction::Read)?;
+        let operation = Operation::Recv {
             socket: self.descriptor(),
             into: buffer.into(),
             flags,
             poll_first: self.empty.load(Ordering::Relaxed),
-        })
+        };
+        let performed = hub::perform_here(operation, limit)?;
+        self.take_received(performed)
     }
 
     /// recv(2) of a datagram, to which an empty buffer is nothing special.
@@ -297,8 +356,7 @@ impl<S: AsFd> Socket<S> {
 
     /// sendmsg(2), without SIGPIPE and once: a stream may take a part only.
     pub(crate) fn send_message(&self, message: &mut Message<'_>) -> io::Result<usize> {
-        self.tell_deferred()?;
-        let limit = self.limit(Direction::Write);
+        let limit = self.begin_limited(Direction::Write)?;
         self.send_message_once(message, limit)
     }
 
@@ -325,8 +383,7 @@ impl<S: AsFd> Socket<S> {
     ) -> io::Result<usize> {
         /// Pauses between two tries where no readiness tells of room.
         const PAUSE: Duration = Duration::from_millis(1);
-        self.tell_deferred()?;
-        let limit = self.limit(Direction::Write);
+        let limit = self.begin_limited(Direction::Write)?;
         let deadline = match limit {
             // One that the clock cannot express is never reached.
             Limit::Timeout(timeout) => Instant::now().checked_add(timeout),
@@ -372,8 +429,7 @@ impl<S: AsFd> Socket<S> {
     /// as after send(2).
     #[inline]
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
-        self.tell_deferred()?;
-        let limit = self.limit(Direction::Write);
+        let limit = self.begin_limited(Direction::Write)?;
         let begin = self.begin(limit);
         let sent = self.send_once(buffer, limit)?;
         if sent < buffer.len() && limit != Limit::Now {
@@ -382,13 +438,30 @@ impl<S: AsFd> Socket<S> {
         Ok(sent)
     }
 
+    /// As `Write::write_all`, in one frame.
+    #[inline(never)]
+    pub(crate) fn send_all(&self, mut buffer: &[u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.send(buffer) {
+                Ok(0) => {
+                    let text = "failed to write whole buffer";
+                    return Err(io::Error::new(io::ErrorKind::WriteZero, text));
+                }
+                Ok(sent) => buffer = &buffer[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// When an operation begins, if its limit asks for that.
     #[inline]
     fn begin(&self, limit: Limit) -> Option<Instant> {
         matches!(limit, Limit::Timeout(_)).then(Instant::now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_once(&self, buffer: &[u8], limit: Limit) -> io::Result<usize> {
         let operation = Operation::Send {
             socket: self.descriptor(),
@@ -397,26 +470,12 @@ impl<S: AsFd> Socket<S> {
             // swallows the error that ends it.
             flags: libc::MSG_NOSIGNAL,
         };
-        count(hub::perform(operation, limit)?)
-    }
-
-    /// Fails with the error that an earlier write has come across.
-    #[inline]
-    fn tell_deferred(&self) -> io::Result<()> {
-        self.take_deferred().map_or(Ok(()), Err)
+        count(hub::perform_here(operation, limit)?)
     }
 
     /// Takes the error that an earlier write has come across.
-    #[inline]
     pub(crate) fn take_deferred(&self) -> Option<io::Error> {
-        let deferred = &self.modes.deferred;
-        if deferred.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        match deferred.swap(0, Ordering::Relaxed) {
-            0 => None,
-            errno => Some(io::Error::from_raw_os_error(errno)),
-        }
+        self.modes()?.take_deferred()
     }
 
     /// Sends what an attempt has left of a write that began at `begin`, and
@@ -439,7 +498,7 @@ impl<S: AsFd> Socket<S> {
                     // tells itself again.
                     match error.raw_os_error() {
                         None | Some(libc::EAGAIN | libc::EPIPE) => {}
-                        Some(errno) => self.modes.deferred.store(errno, Ordering::Relaxed),
+                        Some(errno) => self.defer(errno),
                     }
                     break;
                 }
@@ -454,9 +513,11 @@ impl<S: AsFd> Socket<S> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
         }
-        if !self.modes.ahead.is_unused() {
+        if let Some(ahead) = self.modes().map(|modes| &modes.ahead)
+            && !ahead.is_unused()
+        {
             let buffers = buffers.iter_mut().map(|buffer| &mut **buffer);
-            if let Some(taken) = self.modes.ahead.take(buffers, false) {
+            if let Some(taken) = ahead.take(buffers, false) {
                 return taken;
             }
         }
@@ -471,8 +532,7 @@ impl<S: AsFd> Socket<S> {
         }
         // More than the kernel takes at once is a short count, as of writev(2).
         let buffers = &buffers[..buffers.len().min(libc::UIO_MAXIOV as usize)];
-        self.tell_deferred()?;
-        let limit = self.limit(Direction::Write);
+        let limit = self.begin_limited(Direction::Write)?;
         let begin = self.begin(limit);
         let mut sent = self.send_message_once(&mut Message::new(buffers), limit)?;
         if limit == Limit::Now {
@@ -521,10 +581,14 @@ impl<S: AsFd> Socket<S> {
         }
     }
 
-    #[inline]
     fn receive(&self, operation: Operation<'_>) -> io::Result<usize> {
-        self.tell_deferred()?;
-        let performed = hub::perform(operation, self.limit(Direction::Read))?;
+        let limit = self.begin_limited(Direction::Read)?;
+        let performed = hub::perform(operation, limit)?;
+        self.take_received(performed)
+    }
+
+    #[inline]
+    fn take_received(&self, performed: Performed) -> io::Result<usize> {
         if let Performed::Completed { nonempty, .. } = performed {
             self.empty.store(!nonempty, Ordering::Relaxed);
         }
@@ -541,8 +605,7 @@ impl<S: AsFd> Stream for Socket<S> {
 
     #[inline]
     fn begin(&self) -> io::Result<Limit> {
-        self.tell_deferred()?;
-        Ok(self.limit(Direction::Read))
+        self.begin_limited(Direction::Read)
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -550,10 +613,11 @@ impl<S: AsFd> Stream for Socket<S> {
     }
 
     fn ahead(&self) -> &Ahead {
-        &self.modes.ahead
+        Socket::ahead(self)
     }
 
     fn defer(&self, errno: i32) {
-        self.modes.deferred.store(errno, Ordering::Relaxed);
+        let modes = self.share_modes();
+        modes.deferred.store(errno, Ordering::Relaxed);
     }
 }

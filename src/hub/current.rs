@@ -40,18 +40,35 @@ pub(super) enum Context<'a> {
 /// Looks at what the caller runs on.
 #[inline]
 pub(super) fn with<R>(look: impl FnOnce(Context<'_>) -> R) -> R {
+    // SAFETY: `look` cannot keep it, and this function is one of the hub's.
+    look(unsafe { context() })
+}
+
+/// What the caller runs on.
+///
+/// # Safety
+///
+/// The caller is a function of the hub, and does not keep the context beyond
+/// its own frame.
+#[inline(always)]
+pub(super) unsafe fn context<'a>() -> Context<'a> {
     let hub = CURRENT.get();
     if hub.is_null() {
-        return look(if ENDED.get() {
-            Context::Ended
-        } else {
-            Context::Bare
-        });
+        return without_hub();
     }
     // SAFETY: CURRENT is set from a hub's start to its end. A hub is ended by
     // its root only, which then runs no hub function, and when none of its
     // green threads will ever run again.
-    look(Context::Hub(unsafe { &*hub }))
+    Context::Hub(unsafe { &*hub })
+}
+
+#[cold]
+fn without_hub<'a>() -> Context<'a> {
+    if ENDED.get() {
+        Context::Ended
+    } else {
+        Context::Bare
+    }
 }
 
 /// As [`with`], starting the implicit hub on a bare OS thread.
@@ -65,10 +82,17 @@ pub(super) fn with<R>(look: impl FnOnce(Context<'_>) -> R) -> R {
 /// The environment asks for what cannot be had; the sentence names it.
 #[inline]
 pub(super) fn with_started<R>(look: impl FnOnce(Context<'_>) -> R) -> io::Result<R> {
+    ensure_started()?;
+    Ok(with(look))
+}
+
+/// Starts the implicit hub on a bare OS thread, as [`with_started`] does.
+#[inline(always)]
+pub(super) fn ensure_started() -> io::Result<()> {
     if CURRENT.get().is_null() && !ENDED.get() {
         start_implicit()?;
     }
-    Ok(with(look))
+    Ok(())
 }
 
 #[cold]

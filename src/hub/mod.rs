@@ -72,7 +72,7 @@ use loans::Loans;
 pub(crate) use locals::{Local, Locals};
 use moment::Moment;
 pub(crate) use park::{Neighbour, Unparker, Wait};
-pub(crate) use perform::{Limit, Performed, perform, works_on_storage};
+pub(crate) use perform::{Limit, Performed, perform, perform_here, works_on_storage};
 pub(crate) use record::{Identity, Record, SharedRecord, current, current_id, os_thread_id};
 use report::Silence;
 pub use report::Standing;

@@ -53,6 +53,17 @@ pub(crate) enum Limit {
     Once,
 }
 
+/// Ends the process on a panic while the kernel may hold a buffer.
+struct Landlord;
+
+impl Drop for Landlord {
+    fn drop(&mut self) {
+        drop(super::AbortOnUnwind(
+            "a panic while the kernel may hold a buffer",
+        ));
+    }
+}
+
 /// How often in a turn operations that must not wait are taken for what they
 /// are: some milliseconds.
 const MOST_POLLS: u32 = 16_384;
@@ -107,9 +118,19 @@ fn pause_before_cancel(cancels: u8) -> Duration {
 /// # Errors
 ///
 /// The hub cannot be started; the operation's own failure is in its result.
-#[inline]
+#[inline(never)]
 pub(crate) fn perform(operation: Operation<'_>, limit: Limit) -> io::Result<Performed> {
-    current::with_started(|context| match context {
+    perform_here(operation, limit)
+}
+
+/// As [`perform`], in the caller's own frame, for what programs do most: the
+/// compiler then knows which operation it is, and a frame less is parked, whose
+/// lines are all cold when the green thread goes on.
+#[inline(always)]
+pub(crate) fn perform_here(operation: Operation<'_>, limit: Limit) -> io::Result<Performed> {
+    current::ensure_started()?;
+    // SAFETY: this is a function of the hub, and the context stays in its frame.
+    Ok(match unsafe { current::context() } {
         Context::Hub(hub) => hub.perform(&operation, limit),
         Context::Bare | Context::Ended => perform_plainly(&operation, limit),
     })
@@ -141,21 +162,55 @@ fn perform_plainly(operation: &Operation<'_>, limit: Limit) -> Performed {
 }
 
 impl Hub {
-    #[inline]
+    #[inline(always)]
     fn perform(&self, operation: &Operation<'_>, limit: Limit) -> Performed {
         self.check_process();
         let (index, block) = self.running();
-        let slot = &block.slot;
-        if (matches!(limit, Limit::Now | Limit::Once) || slot.attention.get() != 0)
-            && let Some(performed) = self.perform_at_once(operation, limit, block)
-        {
-            return performed;
+        if matches!(limit, Limit::Now | Limit::Once) || block.slot.attention.get() != 0 {
+            return self.perform_with_care(index, block, operation, limit);
         }
+        self.hand_over(index, block, operation, limit)
+    }
 
+    /// For an operation that must not wait, and for callers that may be
+    /// interrupted.
+    #[inline(never)]
+    fn perform_with_care(
+        &self,
+        index: u32,
+        block: &GreenThread,
+        operation: &Operation<'_>,
+        limit: Limit,
+    ) -> Performed {
+        if limit == Limit::Now {
+            return self.poll(operation, block);
+        }
+        if self.is_interrupted(block) {
+            self.yield_now();
+            return Performed::Interrupted;
+        }
+        if limit == Limit::Once {
+            let result = backend::attempt(operation);
+            self.spend_or_yield(result);
+            return Performed::at_once(result);
+        }
+        self.hand_over(index, block, operation, limit)
+    }
+
+    /// Submits an operation and waits for its completion.
+    #[inline(always)]
+    fn hand_over(
+        &self,
+        index: u32,
+        block: &GreenThread,
+        operation: &Operation<'_>,
+        limit: Limit,
+    ) -> Performed {
+        let slot = &block.slot;
         slot.wait.set(slot.wait.get() + 1);
         let key = Key::new(index, slot.generation(), operation.returns_descriptor());
         let alone = self.run_queue.borrow().is_empty();
-        let guard = super::AbortOnUnwind("a panic while the kernel may hold a buffer");
+        let guard = Landlord;
         // SAFETY: the landlord rule: this frame stays until the completion was
         // collected, see `wait_for_completion`.
         let submitted = unsafe { self.backend.borrow_mut().submit(operation, key, alone) };
@@ -168,30 +223,6 @@ impl Hub {
         };
         std::mem::forget(guard);
         performed
-    }
-
-    /// What is over before anything is submitted: an operation that must not
-    /// wait, and one whose caller was interrupted.
-    #[inline(never)]
-    fn perform_at_once(
-        &self,
-        operation: &Operation<'_>,
-        limit: Limit,
-        block: &GreenThread,
-    ) -> Option<Performed> {
-        if limit == Limit::Now {
-            return Some(self.poll(operation, block));
-        }
-        if self.is_interrupted(block) {
-            self.yield_now();
-            return Some(Performed::Interrupted);
-        }
-        if limit == Limit::Once {
-            let result = backend::attempt(operation);
-            self.spend_or_yield(result);
-            return Some(Performed::at_once(result));
-        }
-        None
     }
 
     /// An operation that must not wait, and so neither gives others a turn nor is
@@ -212,7 +243,7 @@ impl Hub {
         Performed::at_once(result)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn wait_for_completion(
         &self,
         index: u32,
