@@ -79,6 +79,18 @@ pub(crate) fn with_locals<R>(look: impl FnOnce(&Locals) -> R) -> R {
     })
 }
 
+/// Whether the calling green thread has locals to destroy, or had.
+#[inline]
+pub(crate) fn has_locals() -> bool {
+    current::with(|context| match context {
+        Context::Hub(hub) => {
+            let extras = hub.table.get(hub.current.get()).extras();
+            extras.is_some_and(|extras| !extras.locals.is_empty())
+        }
+        Context::Bare | Context::Ended => false,
+    })
+}
+
 /// Says what is passed on if the caller, who is about to wait, is abandoned.
 pub(super) fn leave_behind(estate: Option<&dyn Estate>) {
     let estate = estate.map(|estate| {

@@ -63,6 +63,12 @@ impl Locals {
         }
     }
 
+    /// Whether no key was used yet.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&*self.table.borrow(), Table::Empty)
+    }
+
     #[inline]
     pub(crate) fn get(&self, key: usize) -> Local {
         match &*self.table.borrow() {

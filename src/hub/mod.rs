@@ -58,7 +58,7 @@ pub(crate) use current::{has_hub, is_green, lend};
 pub(crate) use end::run;
 pub(crate) use extras::Estate;
 use extras::Extras;
-pub(crate) use extras::with_locals;
+pub(crate) use extras::{has_locals, with_locals};
 use fork::ForkWord;
 use green_thread::GreenThread;
 pub(crate) use inbox::Home;
@@ -417,8 +417,17 @@ impl Hub {
     }
 
     /// A free block's index, for which all tables have room.
+    #[inline]
     fn take_index(&self) -> io::Result<u32> {
-        let index = self.table.take()?;
+        match self.table.take() {
+            Some(index) => Ok(index),
+            None => self.take_new_index(),
+        }
+    }
+
+    #[cold]
+    fn take_new_index(&self) -> io::Result<u32> {
+        let index = self.table.take_new()?;
         if index as usize >= self.timers.borrow().room()
             && let Err(error) = self.make_room()
         {

@@ -200,6 +200,12 @@ impl Unparker {
 }
 
 impl Neighbour {
+    /// Whether it is that of who lives at `home`, in the same hub.
+    #[inline]
+    pub(crate) fn is_at(&self, home: &Home) -> bool {
+        self.index == home.index
+    }
+
     /// Ends the wait if it is still going on. `home` is in the same hub.
     #[inline]
     pub(crate) fn unpark(&self, home: &Home) {

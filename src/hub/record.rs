@@ -143,6 +143,7 @@ fn more_ids() -> Range<u64> {
 
 impl Identity {
     /// The identity of a new green thread.
+    #[inline]
     pub(crate) fn new(
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,

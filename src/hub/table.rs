@@ -44,7 +44,7 @@ impl Table {
             free: RefCell::new(Vec::new()),
             used: Cell::new(0),
         };
-        let root = table.take()?;
+        let root = table.take_new()?;
         debug_assert_eq!(root, ROOT);
         table.get(ROOT).slot.state.set(State::Running);
         Ok(table)
@@ -61,22 +61,18 @@ impl Table {
         unsafe { &*self.chunks.get_unchecked(chunk).get().add(offset) }
     }
 
-    /// Takes a free block.
+    /// Takes a free block that was in use before.
+    #[inline]
+    pub(super) fn take(&self) -> Option<u32> {
+        self.free.borrow_mut().pop()
+    }
+
+    /// Takes a block that was never in use.
     ///
     /// # Errors
     ///
     /// `OutOfMemory`, also when no index is left.
-    #[inline]
-    pub(super) fn take(&self) -> io::Result<u32> {
-        let free = self.free.borrow_mut().pop();
-        match free {
-            Some(index) => Ok(index),
-            None => self.take_new(),
-        }
-    }
-
-    #[cold]
-    fn take_new(&self) -> io::Result<u32> {
+    pub(super) fn take_new(&self) -> io::Result<u32> {
         let index = self.used.get();
         let (chunk, offset) = place(index);
         let first = self.chunks.get(chunk).ok_or_else(|| {
@@ -167,9 +163,9 @@ mod tests {
     #[test]
     fn blocks_do_not_move_and_are_reused_last_first() {
         let table = Table::new().unwrap();
-        let first = table.take().unwrap();
+        let first = table.take_new().unwrap();
         let address: *const GreenThread = table.get(first);
-        let more: Vec<u32> = (0..1000).map(|_| table.take().unwrap()).collect();
+        let more: Vec<u32> = (0..1000).map(|_| table.take_new().unwrap()).collect();
         assert!(std::ptr::eq(address, table.get(first)));
         table.give_back(more[3]);
         table.give_back(more[7]);

@@ -250,7 +250,17 @@ fn is_panic<T>(result: &Result<T>) -> bool {
 /// are none: their destructors may start others, and may wait.
 ///
 /// A panic of theirs becomes the result, unless that is an error already.
-fn end_locals<T>(mut result: Result<T>) -> Result<T> {
+#[inline]
+fn end_locals<T>(result: Result<T>) -> Result<T> {
+    if hub::has_locals() {
+        end_all_locals(result)
+    } else {
+        result
+    }
+}
+
+#[cold]
+fn end_all_locals<T>(mut result: Result<T>) -> Result<T> {
     while let Some(local) = hub::with_locals(Locals::take_last) {
         if let Err(payload) = drop_caught(local) {
             let panic = Err(payload);

@@ -117,6 +117,7 @@ impl<T> Packet<T> {
 
     /// Waits for the result until the deadline at the most; whether it is
     /// there. Called by the handle's owner only.
+    #[track_caller]
     fn wait(&self, deadline: Option<Instant>) -> bool {
         if self.is_done() {
             return true;
@@ -125,6 +126,9 @@ impl<T> Packet<T> {
         let wait = Wait::begin();
         let unparker = wait.unparker();
         let (verdict, is_done) = if let Some(joiner) = unparker.as_neighbour(self.home()) {
+            if joiner.is_at(self.home()) {
+                self.refuse_itself();
+            }
             // SAFETY: invariant 2: the body does not run, and has not ended.
             unsafe { *self.stage.get() = Stage::Awaited(joiner) };
             self.identity.life.wait();
@@ -388,7 +392,6 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     pub fn join(self) -> Result<T> {
         let packet = self.packet();
-        packet.refuse_itself();
         packet.wait(None);
         packet.take()
     }
