@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::fs;
 use std::hint::black_box;
+use std::rc::Rc;
 use std::time::Duration;
 
+use greenring::Cancelled;
 use greenring::runtime::stats;
 use greenring::thread::{self, JoinHandle};
 
@@ -293,6 +296,65 @@ fn a_hundred_thousand_wait_at_once_and_leave_little() {
         child.assert_success();
         child.assert_says(&["all came and went"]);
     });
+}
+
+#[test]
+fn a_hundred_thousand_are_cancelled_and_joined() {
+    const TEST: &str = "a_hundred_thousand_are_cancelled_and_joined";
+    if is_child(TEST) {
+        end_after(150);
+        let dropped = Rc::new(Cell::new(0));
+        // By the root, and by a green thread, which has a turn among them.
+        for by_a_green_thread in [false, true] {
+            dropped.set(0);
+            let count = Rc::clone(&dropped);
+            let cancel_all = move || {
+                let handles: Vec<JoinHandle<()>> = (0..MANY)
+                    .map(|_| {
+                        let counted = Counted(Rc::clone(&count));
+                        thread::Builder::new()
+                            .stack_size(SIZE)
+                            .spawn(move || {
+                                let _counted = counted;
+                                thread::park();
+                            })
+                            .unwrap()
+                    })
+                    .collect();
+                thread::yield_now();
+                handles.iter().for_each(JoinHandle::cancel);
+                for handle in handles {
+                    assert!(Cancelled::is(&handle.join().unwrap_err()));
+                }
+            };
+            if by_a_green_thread {
+                thread::spawn(cancel_all).join().unwrap();
+            } else {
+                cancel_all();
+            }
+            assert_eq!(dropped.get(), MANY);
+            assert_eq!(stats().live, 0);
+        }
+        eprintln!("all were cancelled");
+        return;
+    }
+    if !has_guard_marks() {
+        println!("before Linux 6.13 there cannot be as many");
+        return;
+    }
+    child_on_each_backend(TEST, TEST, &[("GREENRING_DISABLE", "")], |child| {
+        child.assert_success();
+        child.assert_says(&["all were cancelled"]);
+    });
+}
+
+/// Counts itself when it is dropped.
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 #[test]
