@@ -10,6 +10,8 @@
 //!    it. So the last holder has the word to itself; and so has, if there are
 //!    two, the body or the handle, as long as the other one is on the same OS
 //!    thread and does not run.
+//!    Whoever writes it plainly has read it with `Acquire`, because a plain write
+//!    hides the release of those who have left from the next reader.
 //! 2. `AWAITED` is set by the handle's owner on the body's hub, which waits
 //!    there until it is taken back or the body has ended.
 //! 3. After `DONE` the body changes nothing but its hold, and so does the
@@ -116,7 +118,7 @@ impl Life {
     /// the body has not ended.
     #[inline]
     pub(crate) fn wait(&self) {
-        if self.0.load(Ordering::Relaxed) == BOTH {
+        if self.0.load(Ordering::Acquire) == BOTH {
             self.0.store(BOTH | AWAITED, Ordering::Relaxed);
         } else {
             self.0.fetch_or(AWAITED, Ordering::Relaxed);
@@ -155,7 +157,7 @@ impl Life {
     /// The body ends; its result is there.
     #[inline]
     pub(crate) fn end(&self) -> End {
-        let word = self.0.load(Ordering::Relaxed);
+        let word = self.0.load(Ordering::Acquire);
         if word == BOTH | AWAITED {
             self.0.store(HOLD | DONE, Ordering::Release);
             return End::Gone;
