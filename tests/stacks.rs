@@ -193,7 +193,7 @@ const MANY: usize = 100_000;
 const MOST_BYTES: usize = if cfg!(debug_assertions) {
     13 * 1024
 } else {
-    4900 * 1024 / 1000
+    4800 * 1024 / 1000
 };
 
 fn mappings() -> usize {

@@ -1,8 +1,8 @@
 //! The protocols between OS threads under loom, which tries every interleaving
 //! that its bound allows, on the memory model of C11.
 //!
-//! The very files of the library are compiled here: the inbox of a hub, the wait
-//! list, and the permits that all locks are made of. Around them stand models of
+//! The very files of the library are compiled here: the inbox of a hub, the life
+//! of a record, the wait list, and the permits that all locks are made of. Around them stand models of
 //! what they use: atomics and locks are loom's, a bell and a wait are loom's
 //! condition variables.
 //!
@@ -12,6 +12,8 @@
 
 #[path = "../../src/hub/inbox.rs"]
 mod inbox;
+#[path = "../../src/hub/life.rs"]
+mod life;
 #[path = "../../src/sync/permits.rs"]
 mod permits;
 #[path = "../../src/hub/state.rs"]
@@ -25,7 +27,7 @@ mod atomic {
     use std::sync::atomic::Ordering as StdOrdering;
 
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
     pub(crate) use std::sync::atomic::Ordering;
 
     /// loom's, made at first use, because the library makes its own in constants.
@@ -504,6 +506,198 @@ mod sync {
                 for list in &lists {
                     assert_eq!(lock(list).waiting(), 0);
                 }
+            });
+        }
+    }
+}
+
+mod lives {
+    use crate::backend::Bell;
+    use crate::life::{End, Leave, Life};
+    use loom::cell::UnsafeCell;
+    use std::sync::Arc;
+
+    /// A record with a result, of which loom notices when two use it at once,
+    /// and when one uses it who does not see what was done before.
+    struct Record {
+        life: Life,
+        result: UnsafeCell<Option<u32>>,
+        freed: UnsafeCell<bool>,
+        bell: Bell,
+    }
+
+    impl Record {
+        fn new() -> Arc<Record> {
+            Arc::new(Record {
+                life: Life::of_green_thread(),
+                result: UnsafeCell::new(None),
+                freed: UnsafeCell::new(false),
+                bell: Bell::default(),
+            })
+        }
+
+        fn take(&self) -> Option<u32> {
+            self.freed.with(|_| {});
+            // SAFETY: one of two at a time, which is what loom is to find out.
+            self.result.with_mut(|result| unsafe { (*result).take() })
+        }
+
+        fn release(&self) {
+            self.freed.with(|_| {});
+            if self.life.release() {
+                // SAFETY: as above.
+                self.freed.with_mut(|freed| unsafe {
+                    assert!(!*freed);
+                    *freed = true;
+                });
+                // SAFETY: as above.
+                self.result.with(|result| unsafe {
+                    assert_eq!(*result, None, "nobody has taken it");
+                });
+            }
+        }
+
+        /// What a body does at its end; whether it took the result itself.
+        fn end(&self) -> bool {
+            // SAFETY: as above.
+            self.result.with_mut(|result| unsafe { *result = Some(1) });
+            match self.life.end() {
+                End::Gone => false,
+                End::Shared {
+                    is_watched,
+                    is_detached,
+                } => {
+                    if is_watched {
+                        self.bell.ring();
+                    }
+                    let taken = is_detached.then(|| self.take());
+                    self.release();
+                    taken.flatten().is_some()
+                }
+            }
+        }
+
+        /// What a handle does when it goes, on another OS thread than the body's;
+        /// whether it took the result.
+        fn leave(&self) -> bool {
+            match self.life.detach(|| false) {
+                Leave::Gone => unreachable!("it is not there"),
+                Leave::Detached => {
+                    self.release();
+                    false
+                }
+                Leave::Done => {
+                    let taken = self.take();
+                    self.release();
+                    taken.is_some()
+                }
+            }
+        }
+
+        fn assert_is_freed(&self) {
+            // SAFETY: everybody was joined.
+            self.freed.with(|freed| assert!(unsafe { *freed }));
+        }
+    }
+
+    mod models {
+        use super::*;
+
+        #[test]
+        fn a_result_is_taken_by_the_body_or_by_its_handle() {
+            loom::model(|| {
+                let record = Record::new();
+                let handle = loom::thread::spawn({
+                    let record = Arc::clone(&record);
+                    move || record.leave()
+                });
+                let by_body = record.end();
+                let by_handle = handle.join().unwrap();
+                assert!(by_body != by_handle);
+                record.assert_is_freed();
+            });
+        }
+
+        #[test]
+        fn the_last_of_three_frees_the_record() {
+            loom::model(|| {
+                let record = Record::new();
+                let others = [0, 1].map(|other| {
+                    let record = Arc::clone(&record);
+                    if other == 0 {
+                        record.life.hold();
+                        loom::thread::spawn(move || {
+                            record.release();
+                            false
+                        })
+                    } else {
+                        loom::thread::spawn(move || record.leave())
+                    }
+                });
+                let by_body = record.end();
+                let [_, by_handle] = others.map(|other| other.join().unwrap());
+                assert!(by_body != by_handle);
+                record.assert_is_freed();
+            });
+        }
+
+        /// A watcher that is not told would wait for ever, which loom reports.
+        #[test]
+        fn one_who_watches_is_told_and_sees_the_result() {
+            loom::model(|| {
+                let record = Record::new();
+                let handle = loom::thread::spawn({
+                    let record = Arc::clone(&record);
+                    move || {
+                        if record.life.watch() {
+                            record.bell.wait();
+                        }
+                        assert!(record.life.is_done());
+                        assert!(record.leave());
+                    }
+                });
+                assert!(!record.end());
+                handle.join().unwrap();
+                record.assert_is_freed();
+            });
+        }
+
+        /// On one hub nothing is changed by read-modify-write; the last to go is
+        /// elsewhere and sees all of it.
+        #[test]
+        fn who_is_joined_on_its_own_hub_leaves_a_record_to_others() {
+            loom::model(|| {
+                let record = Record::new();
+                record.life.hold();
+                let other = loom::thread::spawn({
+                    let record = Arc::clone(&record);
+                    move || record.release()
+                });
+                record.life.wait();
+                assert!(record.life.is_awaited());
+                assert!(!record.end());
+                assert!(record.leave());
+                other.join().unwrap();
+                record.assert_is_freed();
+            });
+        }
+
+        #[test]
+        fn who_is_detached_on_its_own_hub_may_end_alone() {
+            loom::model(|| {
+                let record = Record::new();
+                record.life.hold();
+                let other = loom::thread::spawn({
+                    let record = Arc::clone(&record);
+                    move || record.release()
+                });
+                let left = record.life.detach(|| true);
+                if left != Leave::Gone {
+                    record.release();
+                }
+                assert!(record.end());
+                other.join().unwrap();
+                record.assert_is_freed();
             });
         }
     }
