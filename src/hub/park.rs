@@ -111,6 +111,8 @@ impl Wait {
     /// exactly it waits for, to whoever looks at it.
     ///
     /// Being unparked wins over everything else that is true at the same time.
+    // Inline, because the processor mispredicts each return after a switch.
+    #[inline]
     pub(crate) fn park(self, why: Why, subject: usize, deadline: Option<Instant>) -> Wakeup {
         match self.unparker.0 {
             Handle::Hub { wait, .. } => current::with(|context| {

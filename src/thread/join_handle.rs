@@ -617,20 +617,34 @@ pub fn wait_any<T>(handles: &[JoinHandle<T>]) -> usize {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        let packet = self.packet();
+        // Its provenance is the record's, which may be freed by it.
+        let pointer = self.thread.0.pointer().cast::<Packet<T>>();
+        // SAFETY: made by `pair` of this type, and held by this.
+        let packet = unsafe { pointer.as_ref() };
         let leave = packet.identity.life.detach(|| packet.identity.is_here());
         if leave == Leave::Gone {
             return;
         }
-        let result = match leave {
-            Leave::Done => packet.take_result(),
-            Leave::Detached | Leave::Gone => None,
-        };
-        // SAFETY: here only, and the handle is not used afterwards.
-        let _thread = unsafe { ManuallyDrop::take(&mut self.thread) };
-        // Before the record, also if it unwinds.
-        drop(result);
+        /// The handle's hold, given up in a way that knows the record's type.
+        struct Hold<T>(NonNull<Packet<T>>);
+
+        impl<T> Drop for Hold<T> {
+            #[inline]
+            fn drop(&mut self) {
+                // SAFETY: it is there while it is held.
+                if unsafe { self.0.as_ref() }.identity.life.release() {
+                    // SAFETY: made by `pair` in a box, and nobody else holds it.
+                    drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+                }
+            }
+        }
+
+        let _hold = Hold(pointer);
+        if leave == Leave::Done {
+            drop(packet.take_result());
+        }
     }
 }
 
