@@ -1,12 +1,17 @@
 //! A write that an error cuts short: std's kernel keeps the error for whoever
-//! asks next, on whichever clone. So do greenring's streams.
+//! asks next, on whichever clone. So do greenring's streams. And one that is
+//! interrupted tells how much it has written.
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::cell::Cell;
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
 
+use common::connection;
 use greenring::net::{TcpListener, TcpStream};
-use greenring::thread;
+use greenring::{Cancelled, thread, time};
 
 /// More than any socket's buffers hold.
 const LARGE: usize = 64 << 20;
@@ -50,5 +55,41 @@ both_backends! {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(stream.take_error().unwrap().is_none());
         assert_eq!((&stream).read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    fn one_that_takes_too_long_tells_how_much_was_written() {
+        let (mut near, mut far) = connection();
+        let bytes = vec![7; 16 << 20];
+        for is_vectored in [false, true] {
+            let limited = time::timeout(Duration::from_millis(5), || match is_vectored {
+                true => near.write_vectored(&[IoSlice::new(&bytes[..1]), IoSlice::new(&bytes)]),
+                false => near.write(&bytes),
+            });
+            let written = limited.expect("a part is a result").unwrap();
+            assert!((1..bytes.len()).contains(&written), "{written}");
+            far.read_exact(&mut vec![0; written]).unwrap();
+        }
+        // Nothing else was sent.
+        near.write_all(&[8]).unwrap();
+        let mut last = [0; 2];
+        assert_eq!(far.read(&mut last).unwrap(), 1);
+        assert_eq!(last[0], 8);
+    }
+
+    fn one_that_is_cancelled_tells_so_too_and_the_next_call_unwinds() {
+        let (mut near, mut far) = connection();
+        let written = Rc::new(Cell::new(0));
+        let told = Rc::clone(&written);
+        let writer = thread::spawn(move || {
+            told.set(near.write(&vec![7; 16 << 20]).unwrap());
+            near.write_all(&[8]).unwrap();
+        });
+        thread::sleep(Duration::from_millis(1));
+        writer.cancel();
+        assert!(Cancelled::is(&*writer.join().unwrap_err()));
+        assert!(written.get() > 0);
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).unwrap();
+        assert_eq!(all, vec![7; written.get()]);
     }
 }

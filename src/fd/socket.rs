@@ -425,8 +425,8 @@ impl<S: AsFd> Socket<S> {
     /// send(2) of the whole buffer, without SIGPIPE.
     ///
     /// A blocking send returns when all is queued; less only if its time limit
-    /// ran out or an error came in between, which the next operation then tells,
-    /// as after send(2).
+    /// ran out, or an error or an interrupt came in between, which the next
+    /// operation then tells, as after send(2).
     #[inline]
     pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         let limit = self.begin_limited(Direction::Write)?;
@@ -463,6 +463,11 @@ impl<S: AsFd> Socket<S> {
 
     #[inline(always)]
     fn send_once(&self, buffer: &[u8], limit: Limit) -> io::Result<usize> {
+        count(self.send_part(buffer, limit)?)
+    }
+
+    #[inline(always)]
+    fn send_part(&self, buffer: &[u8], limit: Limit) -> io::Result<Performed> {
         let operation = Operation::Send {
             socket: self.descriptor(),
             from: buffer.into(),
@@ -470,7 +475,7 @@ impl<S: AsFd> Socket<S> {
             // swallows the error that ends it.
             flags: libc::MSG_NOSIGNAL,
         };
-        count(hub::perform_here(operation, limit)?)
+        hub::perform_here(operation, limit)
     }
 
     /// Takes the error that an earlier write has come across.
@@ -490,18 +495,20 @@ impl<S: AsFd> Socket<S> {
             let limit = deadline.map_or(Limit::Forever, |deadline| {
                 Limit::Timeout(deadline.saturating_duration_since(Instant::now()))
             });
-            match self.send_once(rest, limit) {
-                Ok(0) => break,
-                Ok(sent) => rest = &rest[sent..],
-                Err(error) => {
+            // An interrupt is left to the next call: what was sent counts.
+            match self.send_part(rest, limit) {
+                Ok(Performed::Completed { result, .. }) if result > 0 => {
+                    rest = &rest[result as usize..];
+                }
+                Ok(Performed::Completed { result, .. }) => {
                     // A time limit is over with this call, and a closed pipe
                     // tells itself again.
-                    match error.raw_os_error() {
-                        None | Some(libc::EAGAIN | libc::EPIPE) => {}
-                        Some(errno) => self.defer(errno),
+                    if !matches!(-result, 0 | libc::EAGAIN | libc::EPIPE) {
+                        self.defer(-result);
                     }
                     break;
                 }
+                Ok(Performed::TimedOut | Performed::Interrupted) | Err(_) => break,
             }
         }
         length - rest.len()
