@@ -1,0 +1,162 @@
+//! A soak: very many conversations over TCP and Unix sockets, each byte of which
+//! is known, with everything that may happen to a connection.
+//!
+//! ```text
+//! cargo run --release --example soak                              # 100 000 requests
+//! cargo run --release --example soak -- --requests 10000000      # a quarter of an hour
+//! cargo run --release --example soak -- --seed 7 --connections 200
+//! ```
+//!
+//! Both sides live on one hub. They receive by `read` and by `reader()`, in turns
+//! too; they ask one by one or on and on; they are slow, have small buffers, time
+//! limits of a millisecond, and are cancelled while another green thread goes on in
+//! their place. They close, close one direction, go away in the middle of a message
+//! or reset the connection. What arrives is compared with what was sent, and at the
+//! end all descriptors, operations, green threads, readers, buffers, deadlines and
+//! the memory have to be back.
+//!
+//! A seed, which is printed, decides what each conversation does, but not when.
+//!
+//! A share of the requests goes through a ring of 4 entries with 2 buffers for all
+//! readers, and a share through epoll.
+
+#[path = "soak/conversation.rs"]
+mod conversation;
+#[path = "soak/crowd.rs"]
+mod crowd;
+#[path = "soak/script.rs"]
+mod script;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use greenring::runtime::{self, Backend, Builder};
+use greenring::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use greenring::{inspect, thread};
+
+use conversation::Tally;
+use crowd::{Plan, resident_bytes};
+
+/// Hubs that are tried: a name, what they are like, and their share of the
+/// requests in percent.
+const HUBS: [(&str, Backend, u32, u16, u64); 3] = [
+    ("io_uring", Backend::Uring, 512, 1024, 50),
+    ("a tiny ring, 2 buffers", Backend::Uring, 4, 2, 25),
+    ("epoll", Backend::Epoll, 512, 1024, 25),
+];
+
+/// Percent of the requests after which memory is first looked at.
+const WARM_UP: u64 = 5;
+
+/// Bytes of memory that the allocator may have kept for itself.
+const SLACK: usize = 16 << 20;
+
+/// How long nothing may be answered before that is taken for the end.
+const SILENCE: Duration = Duration::from_secs(60);
+
+struct Arguments {
+    requests: u64,
+    seed: u64,
+    connections: usize,
+}
+
+impl Arguments {
+    fn read() -> Result<Arguments, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut read = Arguments {
+            requests: 100_000,
+            seed: now.map_or(0, |now| now.as_nanos() as u64),
+            connections: 64,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(name) = arguments.next() {
+            let number = arguments.next().and_then(|value| value.parse().ok());
+            let number = number.ok_or_else(|| format!("{name} needs a number"))?;
+            match name.as_str() {
+                "--requests" => read.requests = number,
+                "--seed" => read.seed = number,
+                "--connections" => read.connections = number.clamp(1, 10_000) as usize,
+                _ => {
+                    let known = "--requests, --seed, --connections";
+                    return Err(format!("{name} is not known; known: {known}"));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Ends the process with the table of green threads if they stop talking.
+fn watch(tally: &Rc<Tally>) -> thread::JoinHandle<()> {
+    let tally = Rc::clone(tally);
+    thread::spawn(move || {
+        loop {
+            let before = (tally.requests.get(), tally.conversations.get());
+            thread::sleep(SILENCE);
+            if before == (tally.requests.get(), tally.conversations.get()) {
+                inspect::print();
+                eprintln!("soak: nothing was answered for {SILENCE:?}: {tally}");
+                std::process::exit(1);
+            }
+        }
+    })
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Arguments {
+        requests,
+        seed,
+        connections,
+    } = arguments;
+    println!("soak: --requests {requests} --seed {seed} --connections {connections}");
+    let mut first = 0;
+    for (name, backend, entries, buffers, share) in HUBS {
+        let requests = requests * share / 100;
+        let begin = Instant::now();
+        let soaked = Builder::new()
+            .backend(backend)
+            .ring_entries(entries)
+            .reader_buffers(buffers)
+            .run(|| {
+                let tally = Rc::new(Tally::default());
+                let watch = watch(&tally);
+                let mut plan = Plan {
+                    seed,
+                    first,
+                    requests: requests * WARM_UP / 100,
+                    connections,
+                };
+                plan.first = crowd::run(plan, &tally)?;
+                let warm = resident_bytes();
+                plan.requests = requests;
+                first = crowd::run(plan, &tally)?;
+                let end = resident_bytes();
+                watch.cancel();
+                println!("{name}: {tally}, in {:.1?}", begin.elapsed());
+                println!("{}", runtime::stats());
+                println!(
+                    "memory: {} kB after the first {WARM_UP} %, {} kB at the end\n",
+                    warm >> 10,
+                    end >> 10
+                );
+                assert!(end <= warm + SLACK, "the memory has grown");
+                Ok::<(), greenring::io::Error>(())
+            });
+        match soaked {
+            Ok(Ok(())) => {}
+            Err(error) if backend == Backend::Uring => println!("{name}: skipped, {error}\n"),
+            Err(error) | Ok(Err(error)) => {
+                eprintln!("soak: {name}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
