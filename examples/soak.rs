@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example soak                              # 100 000 requests
-//! cargo run --release --example soak -- --requests 10000000      # a quarter of an hour
+//! cargo run --release --example soak -- --requests 10000000      # half an hour
 //! cargo run --release --example soak -- --seed 7 --connections 200
 //! ```
 //!
@@ -17,8 +17,8 @@
 //!
 //! A seed, which is printed, decides what each conversation does, but not when.
 //!
-//! A share of the requests goes through a ring of 4 entries with 2 buffers for all
-//! readers, and a share through epoll.
+//! Shares of the requests go through rings of 4 entries, once with 2 buffers for all
+//! readers, and through epoll.
 
 #[path = "soak/conversation.rs"]
 mod conversation;
@@ -31,18 +31,18 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use greenring::runtime::{self, Backend, Builder};
-use greenring::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use greenring::{inspect, thread};
+use greenring::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use conversation::Tally;
 use crowd::{Plan, resident_bytes};
 
 /// Hubs that are tried: a name, what they are like, and their share of the
 /// requests in percent.
-const HUBS: [(&str, Backend, u32, u16, u64); 3] = [
+const HUBS: [(&str, Backend, u32, u16, u64); 4] = [
     ("io_uring", Backend::Uring, 512, 1024, 50),
-    ("a tiny ring, 2 buffers", Backend::Uring, 4, 2, 25),
-    ("epoll", Backend::Epoll, 512, 1024, 25),
+    ("io_uring, 4 entries", Backend::Uring, 4, 1024, 10),
+    ("io_uring, 4 entries, 2 buffers", Backend::Uring, 4, 2, 20),
+    ("epoll", Backend::Epoll, 512, 1024, 20),
 ];
 
 /// Percent of the requests after which memory is first looked at.
@@ -50,9 +50,6 @@ const WARM_UP: u64 = 5;
 
 /// Bytes of memory that the allocator may have kept for itself.
 const SLACK: usize = 16 << 20;
-
-/// How long nothing may be answered before that is taken for the end.
-const SILENCE: Duration = Duration::from_secs(60);
 
 struct Arguments {
     requests: u64,
@@ -66,7 +63,7 @@ impl Arguments {
         let mut read = Arguments {
             requests: 100_000,
             seed: now.map_or(0, |now| now.as_nanos() as u64),
-            connections: 64,
+            connections: 256,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -84,22 +81,6 @@ impl Arguments {
         }
         Ok(read)
     }
-}
-
-/// Ends the process with the table of green threads if they stop talking.
-fn watch(tally: &Rc<Tally>) -> thread::JoinHandle<()> {
-    let tally = Rc::clone(tally);
-    thread::spawn(move || {
-        loop {
-            let before = (tally.requests.get(), tally.conversations.get());
-            thread::sleep(SILENCE);
-            if before == (tally.requests.get(), tally.conversations.get()) {
-                inspect::print();
-                eprintln!("soak: nothing was answered for {SILENCE:?}: {tally}");
-                std::process::exit(1);
-            }
-        }
-    })
 }
 
 fn main() -> ExitCode {
@@ -126,7 +107,6 @@ fn main() -> ExitCode {
             .reader_buffers(buffers)
             .run(|| {
                 let tally = Rc::new(Tally::default());
-                let watch = watch(&tally);
                 let mut plan = Plan {
                     seed,
                     first,
@@ -138,7 +118,6 @@ fn main() -> ExitCode {
                 plan.requests = requests;
                 first = crowd::run(plan, &tally)?;
                 let end = resident_bytes();
-                watch.cancel();
                 println!("{name}: {tally}, in {:.1?}", begin.elapsed());
                 println!("{}", runtime::stats());
                 println!(

@@ -26,7 +26,7 @@ fn soak(requests: u64) {
         seed: Rng::new("soak").next(),
         first: 0,
         requests: requests / 5,
-        connections: 50,
+        connections: 60,
     };
     println!("soak: the scripts' seed is {}", plan.seed);
     plan.first = crowd::run(plan, &tally).unwrap();
@@ -45,12 +45,14 @@ both_backends_alone! {
 }
 
 #[test]
-fn on_a_tiny_ring_with_tiny_buffers_too() {
-    const TEST: &str = "on_a_tiny_ring_with_tiny_buffers_too";
+fn on_a_tiny_ring_with_few_buffers_too() {
+    const TEST: &str = "on_a_tiny_ring_with_few_buffers_too";
     let tiny = || {
-        let builder = Builder::new().backend(Backend::Uring);
-        let builder = builder.ring_entries(4).reader_buffers(2);
-        on_builder(builder, Backend::Uring, || soak(5_000));
+        for buffers in [2, 1024] {
+            let builder = Builder::new().backend(Backend::Uring).ring_entries(4);
+            let builder = builder.reader_buffers(buffers);
+            on_builder(builder, Backend::Uring, || soak(2_500));
+        }
     };
     if is_child("tiny") {
         return tiny();

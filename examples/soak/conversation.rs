@@ -140,6 +140,11 @@ impl Conversation {
         })
     }
 
+    /// Bytes that both sides have received until now.
+    pub fn received(&self) -> u64 {
+        self.requests.received.get() + self.answers.received.get()
+    }
+
     /// The client's part, and the verdict on both.
     ///
     /// # Errors
@@ -180,8 +185,7 @@ impl Conversation {
         };
         add(&self.tally.conversations, 1);
         add(&self.tally.requests, self.asked.get() as u64);
-        let received = self.requests.received.get() + self.answers.received.get();
-        add(&self.tally.bytes, received);
+        add(&self.tally.bytes, self.received());
         if outcome.is_err() {
             add(&self.tally.broken_off, 1);
         }
@@ -275,7 +279,8 @@ impl Side {
     fn new(talk: &Rc<Conversation>, stream: TcpStream, manner: Manner) -> Rc<Side> {
         if talk.script.has_small_buffers {
             setsockopt(&stream, sockopt::SndBuf, &(16 << 10)).expect("SO_SNDBUF");
-            setsockopt(&stream, sockopt::RcvBuf, &(16 << 10)).expect("SO_RCVBUF");
+            // Less than was promised to the peer makes TCP drop and wait.
+            setsockopt(&stream, sockopt::RcvBuf, &(64 << 10)).expect("SO_RCVBUF");
         }
         if let Limit::Socket(limit) = manner.limit {
             stream.set_read_timeout(Some(limit)).expect("SO_RCVTIMEO");

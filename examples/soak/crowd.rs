@@ -9,14 +9,17 @@ use greenring::io::{self, Read, Write};
 use greenring::net::{SocketAddr, TcpListener, TcpStream};
 use greenring::os::fd::OwnedFd;
 use greenring::runtime::{self, Stats};
-use greenring::thread;
 use greenring::time::{Duration, Instant};
+use greenring::{inspect, thread};
 
 use super::conversation::{Conversation, Tally};
 use super::script::Script;
 
 /// How long it may take until what was let go of is back.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long nothing may be received before that is taken for the end.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a crowd is to do.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +39,32 @@ struct Crowd {
     address: SocketAddr,
     next: Cell<u64>,
     tally: Rc<Tally>,
-    /// Conversations of which the server has not got the connection yet.
-    expected: RefCell<HashMap<u64, Rc<Conversation>>>,
+    /// Conversations that have not ended.
+    open: RefCell<HashMap<u64, Rc<Conversation>>>,
 }
 
 impl Crowd {
+    /// Ends the process if the conversations do not go on.
+    fn watch(&self) {
+        let moved = || {
+            let open = self.open.borrow();
+            let open = open.values().map(|conversation| conversation.received());
+            self.tally.bytes.get() + open.sum::<u64>()
+        };
+        loop {
+            let before = moved();
+            thread::sleep(SILENCE);
+            if moved() == before {
+                inspect::print();
+                for conversation in self.open.borrow().values() {
+                    eprintln!("{conversation:#?}");
+                }
+                eprintln!("soak: nothing was received for {SILENCE:?}: {}", self.tally);
+                std::process::exit(1);
+            }
+        }
+    }
+
     /// One conversation after the other.
     fn talk(&self) {
         while self.tally.requests.get() < self.plan.requests {
@@ -48,9 +72,9 @@ impl Crowd {
             let script = Script::new(self.plan.seed, number);
             let is_tcp = script.is_tcp;
             let conversation = Conversation::new(script, self.plan.seed, Rc::clone(&self.tally));
+            let open = Rc::clone(&conversation);
+            self.open.borrow_mut().insert(number, open);
             let stream = if is_tcp {
-                let expected = Rc::clone(&conversation);
-                self.expected.borrow_mut().insert(number, expected);
                 self.connect(number)
             } else {
                 let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
@@ -60,7 +84,9 @@ impl Crowd {
                 thread::spawn(move || server.answer(far));
                 TcpStream::from(OwnedFd::from(near))
             };
-            if let Err(wrong) = conversation.ask(stream) {
+            let verdict = conversation.ask(stream);
+            self.open.borrow_mut().remove(&number);
+            if let Err(wrong) = verdict {
                 let seed = self.plan.seed;
                 panic!("seed {seed}, conversation {number}: {wrong}");
             }
@@ -83,7 +109,7 @@ impl Crowd {
                 stream.read_exact(&mut number).expect("a number");
                 stream.set_nodelay(true).expect("TCP_NODELAY");
                 let number = u64::from_le_bytes(number);
-                let conversation = crowd.expected.borrow_mut().remove(&number);
+                let conversation = crowd.open.borrow().get(&number).map(Rc::clone);
                 conversation.expect("a number of ours").answer(stream);
             });
         }
@@ -103,11 +129,13 @@ pub fn run(plan: Plan, tally: &Rc<Tally>) -> io::Result<u64> {
         address: listener.local_addr()?,
         next: Cell::new(plan.first),
         tally: Rc::clone(tally),
-        expected: RefCell::default(),
+        open: RefCell::default(),
     });
     let before = Holdings::now();
     let serving = Rc::clone(&crowd);
     let server = thread::spawn(move || serving.serve(&listener));
+    let watching = Rc::clone(&crowd);
+    let watch = thread::spawn(move || watching.watch());
     let clients = (0..plan.connections).map(|_| {
         let crowd = Rc::clone(&crowd);
         thread::spawn(move || crowd.talk())
@@ -115,8 +143,10 @@ pub fn run(plan: Plan, tally: &Rc<Tally>) -> io::Result<u64> {
     for client in thread::join_all(clients) {
         client.expect("the conversations are as they should be");
     }
-    server.cancel();
-    assert!(server.join().is_err(), "the server was cancelled");
+    for helper in [server, watch] {
+        helper.cancel();
+        assert!(helper.join().is_err(), "it was cancelled");
+    }
     let deadline = Instant::now() + PATIENCE;
     // The listener is closed by now.
     let expected = Holdings {

@@ -110,7 +110,7 @@ impl Manner {
             },
             is_slow: rng.percent(10),
             chunk: match rng.within(0..4) {
-                0 => rng.within(16..512) as usize,
+                0 => rng.within(64..4096) as usize,
                 _ => LONGEST,
             },
         }
