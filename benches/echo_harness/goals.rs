@@ -32,7 +32,6 @@ const GOALS: &[Goal] = &[
     goal("50", URING.name, BASE, 1.10),
     goal("1000", URING.name, BASE, 1.17),
     goal("10000", URING.name, BASE, 1.03),
-    goal("50", URING.name, RAW_EPOLL, 1.0),
     goal("50", URING.name, "tokio", 1.0),
     goal("50", URING.name, "monoio", 1.0),
     goal("50", URING.name, "compio", 1.0),
