@@ -43,12 +43,13 @@ impl Ahead {
     ///
     /// There is one already.
     pub(super) fn begin(&self) -> Vec<u8> {
-        let before = self.state.fetch_or(READING, Ordering::Acquire);
+        // The state changes under the lock only: who takes the last of what is
+        // left may do so on another OS thread.
+        let mut left = lock(&self.left);
         assert!(
-            before & READING == 0,
+            self.state.load(Ordering::Relaxed) != READING,
             "this stream has a reader already: two would take each other's bytes"
         );
-        let mut left = lock(&self.left);
         self.state.store(READING, Ordering::Relaxed);
         let Left { mut bytes, start } = std::mem::take(&mut *left);
         bytes.drain(..start);
@@ -58,8 +59,9 @@ impl Ahead {
     /// Says that the reader is gone, and what it leaves.
     pub(super) fn end(&self, bytes: Vec<u8>) {
         let state = if bytes.is_empty() { 0 } else { LEFT };
-        *lock(&self.left) = Left { bytes, start: 0 };
-        self.state.store(state, Ordering::Release);
+        let mut left = lock(&self.left);
+        *left = Left { bytes, start: 0 };
+        self.state.store(state, Ordering::Relaxed);
     }
 
     /// Moves bytes that are left to `buffers` in turn, or copies them if they
