@@ -101,7 +101,7 @@ impl Performed {
 /// One that a kernel worker executes ends as by a signal: with EINTR, or with
 /// the kernel's own ERESTARTSYS, 512, and its kin, which no system call would
 /// let out.
-fn is_cut_short(result: i32) -> bool {
+pub(super) fn is_cut_short(result: i32) -> bool {
     matches!(-result, libc::ECANCELED | libc::EINTR | 512..=516)
 }
 

@@ -30,7 +30,7 @@ use super::Hub;
 use super::counters::count;
 use super::current::{self, Context};
 use super::inbox::Home;
-use super::perform::Limit;
+use super::perform::{Limit, is_cut_short};
 use super::state::{ROOT, Wakeup, Why};
 use crate::backend::{Completion, Filled, Key, LentBuffer, Operation, Submitted};
 
@@ -351,8 +351,7 @@ impl Hub {
             slot.armed.set(false);
             self.in_flight.set(self.in_flight.get() - 1);
             match -result {
-                // It was stopped.
-                libc::ECANCELED if slot.stopping.get() => {}
+                _ if slot.stopping.get() && is_cut_short(result) => {}
                 libc::ENOBUFS => {
                     count(&self.sources.starved);
                     slot.starved.set(!slot.filled.buffers().grow());
