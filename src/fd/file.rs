@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::uio;
 use nix::unistd::{self, Whence};
 
@@ -76,6 +77,9 @@ const URANDOM: u64 = 9;
 /// longer would keep the hub from everybody else, and is left to the pool.
 const MOST_AT_ONCE: usize = 1 << 20;
 
+/// Where the pipes without a name are, <linux/magic.h>.
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
+
 /// The most buffers that readv(2) and writev(2) take, UIO_MAXIOV.
 const MOST_BUFFERS: usize = libc::UIO_MAXIOV as usize;
 
@@ -83,6 +87,9 @@ const MOST_BUFFERS: usize = libc::UIO_MAXIOV as usize;
 #[derive(Debug)]
 struct Opened {
     nature: Nature,
+    /// The ring can go on reading it. Of streams with a name it cannot: a
+    /// multishot read of a FIFO is not told that its last writer has gone (6.18).
+    is_pipe: bool,
     nonblocking: bool,
     /// Writes go to the end, wherever the position.
     appends: bool,
@@ -110,19 +117,22 @@ impl<S: AsFd> File<S> {
         // What cannot be looked at fails at its first operation.
         let nature = fstat(&std).map_or(Nature::Stream, |stat| Nature::of(&stat));
         let flags = fcntl(&std, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
-        File::of(std, nature, flags)
+        let is_pipe = nature == Nature::Stream
+            && fstatfs(&std).is_ok_and(|found| found.filesystem_type() == PIPEFS_MAGIC);
+        File::of(std, nature, is_pipe, flags)
     }
 
     /// Takes over an end of a pipe that is not in non-blocking mode.
     pub(crate) fn pipe(std: S) -> File<S> {
-        File::of(std, Nature::Stream, OFlag::empty())
+        File::of(std, Nature::Stream, true, OFlag::empty())
     }
 
-    fn of(std: S, nature: Nature, flags: OFlag) -> File<S> {
+    fn of(std: S, nature: Nature, is_pipe: bool, flags: OFlag) -> File<S> {
         File {
             id: new_identity(),
             opened: Arc::new(Opened {
                 nature,
+                is_pipe,
                 nonblocking: nature != Nature::Storage && flags.contains(OFlag::O_NONBLOCK),
                 appends: flags.contains(OFlag::O_APPEND),
                 position: Mutex::new(()),
@@ -428,10 +438,10 @@ impl<S: AsFd> File<S> {
 
 /// Of a file that is a stream by its nature.
 impl<S: AsFd> Stream for File<S> {
-    fn operation(&self) -> Operation<'static> {
-        Operation::ReadMany {
+    fn operation(&self) -> Option<Operation<'static>> {
+        self.opened.is_pipe.then(|| Operation::ReadMany {
             file: self.descriptor(),
-        }
+        })
     }
 
     fn begin(&self) -> io::Result<Limit> {

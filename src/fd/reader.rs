@@ -15,8 +15,8 @@ const OWN_SIZE: usize = 16 << 10;
 
 /// A stream that can be read ahead.
 pub(crate) trait Stream {
-    /// The receive that goes on.
-    fn operation(&self) -> Operation<'static>;
+    /// The receive that goes on, if there is one for it.
+    fn operation(&self) -> Option<Operation<'static>>;
 
     /// How long one read may take, or the error that an earlier operation has
     /// left to be told.
@@ -52,7 +52,8 @@ pub(crate) trait Stream {
 /// The buffers, of 64 KiB, are shared by all readers of a hub
 /// (`GREENRING_READER_BUFFERS` is how many there may be). When they run out, and
 /// where there is no such thing (the epoll backend, Linux before 6.1, for pipes
-/// before 6.7), a reader has a buffer of its own of 16 KiB, as `std::io::BufReader` has.
+/// before 6.7, for FIFOs), a reader has a buffer of its own of 16 KiB, as
+/// `std::io::BufReader` has.
 ///
 /// While a reader exists, reads by other means of the same stream, or of a clone
 /// made by `try_clone`, fail with `ResourceBusy`. A stream that is converted to
@@ -177,7 +178,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn is_sourced(&mut self, limit: Limit) -> bool {
         if self.source.is_none() && limit != Limit::Now {
-            self.source = Source::open(self.stream.operation());
+            self.source = self.stream.operation().and_then(Source::open);
         }
         self.source.is_some()
     }

@@ -604,10 +604,10 @@ impl<S: AsFd> Socket<S> {
 }
 
 impl<S: AsFd> Stream for Socket<S> {
-    fn operation(&self) -> Operation<'static> {
-        Operation::RecvMany {
+    fn operation(&self) -> Option<Operation<'static>> {
+        Some(Operation::RecvMany {
             socket: self.descriptor(),
-        }
+        })
     }
 
     #[inline]
