@@ -1,7 +1,7 @@
 //! Streams that are read ahead: the kernel's own buffers, lent.
 
 use std::fmt;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 
 use super::ahead::Ahead;
@@ -235,6 +235,15 @@ impl Read for Reader<'_> {
             return Ok(0);
         }
         let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Ok(0);
+        }
+        let count = self.fill_buf()?.read_vectored(buffers)?;
         self.consume(count);
         Ok(count)
     }
