@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use greenring::io::{Read, Write};
+use common::through::Read;
+use greenring::io::Write;
 use greenring::thread::{self, JoinHandle};
 use greenring::{Cancelled, cancel, time};
 

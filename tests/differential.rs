@@ -8,6 +8,10 @@
 //! sent has arrived at the other end, so that the next step finds the same in
 //! every run.
 //!
+//! Reads are plain here, also where suites run with readers
+//! (`GREENRING_TEST_READER`): what a reader has read ahead is out of sight of
+//! FIONREAD, of a conversion and of the close that resets for unread data.
+//!
 //! Random scripts are shrunk by proptest, which prints the shortest that
 //! differs. `GREENRING_TEST_SCRIPTS` is their number, 60 if not set.
 

@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::net::{byte_at, bytes_from, pair, reset_on_close, shrink_buffers, std_pair};
+use common::through::Read;
 use common::{Rng, open_descriptors};
-use greenring::io::{ErrorKind, Read, Write};
+use greenring::io::{ErrorKind, Write};
 use greenring::net::{Shutdown, TcpListener, TcpStream};
 use greenring::time::{Duration, Instant};
 use greenring::{runtime, thread};
@@ -577,16 +578,14 @@ fn end_hubs_under_reads(name: &str, last_act: fn(&mut Rng)) {
 
         let written = writing.join().unwrap();
         for (number, reader) in readers.into_iter().enumerate() {
-            let reader = Arc::into_inner(reader).expect("nothing of the hub is left");
+            let mut reader = Arc::into_inner(reader).expect("nothing of the hub is left");
             let mut position = *received[number].lock().unwrap();
             if position < written[number] {
                 raced.fetch_add(1, Ordering::Relaxed);
             }
             // What was not received by a read is still there, all of it.
             let mut rest = Vec::new();
-            std::net::TcpStream::from(reader)
-                .read_to_end(&mut rest)
-                .unwrap();
+            reader.read_to_end(&mut rest).unwrap();
             assert_eq!(rest, bytes_from(position, rest.len()), "after {position}");
             position += rest.len();
             assert_eq!(position, written[number], "bytes written");

@@ -7,7 +7,8 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use greenring::io::{self, BufRead, PipeReader, PipeWriter, Read, Write};
+use common::through::Read;
+use greenring::io::{self, BufRead, PipeReader, PipeWriter, Write};
 use greenring::thread;
 
 /// What a pipe holds that nobody has made larger.

@@ -7,11 +7,12 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 use std::sync::mpsc;
 
 use common::net::{wait_for_parked, wait_until};
+use common::through::Read;
 use greenring::net::server::StreamServer;
 use greenring::net::{SocketAddr, TcpListener, TcpStream};
 use greenring::runtime::{Backend, Builder};

@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use common::through::{Read, plainly};
 use common::{Rng, open_descriptors};
-use greenring::io::{Read, Write};
+use greenring::io::Write;
 use greenring::net::{TcpListener, TcpStream};
 use greenring::runtime::stats;
 use greenring::time::timeout;
@@ -285,6 +286,7 @@ both_backends_alone! {
     }
 
     fn whatever_it_waits_for_a_cancelled_green_thread_ends_once() {
+        plainly("a stream has one reader at a time");
         let mut rng = Rng::new("waits");
         let alive = Rc::new(Cell::new(0));
         let (quiet, _other_end) = common::connection();

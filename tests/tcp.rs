@@ -13,7 +13,8 @@ use common::net::{
     byte_at, bytes_from, full_listener, pair, poll_now, refusing, reset_on_close, shrink_buffers,
     unread, wait_for_parked, wait_until,
 };
-use greenring::io::{self, ErrorKind, Read, Write};
+use common::through::{Read, plainly};
+use greenring::io::{self, ErrorKind, Write};
 use greenring::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use greenring::os::linux::net::TcpStreamExt;
 use greenring::time::Duration;
@@ -149,6 +150,7 @@ both_backends! {
     }
 
     fn more_slices_than_the_kernel_takes_are_taken_in_part() {
+        plainly("a reader has no most number of slices");
         let (mut client, mut server) = pair();
         let bytes = bytes_from(0, 3000);
         let parts: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();

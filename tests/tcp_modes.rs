@@ -9,7 +9,8 @@ use common::Rng;
 use common::net::{
     bytes_from, pair, shrink_buffers, std_pair, unread, wait_for_parked, wait_until,
 };
-use greenring::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use common::through::{Read, plainly};
+use greenring::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use greenring::net::{Shutdown, TcpStream};
 use greenring::thread;
 use greenring::time::{Duration, Instant};
@@ -155,6 +156,7 @@ both_backends! {
     }
 
     fn an_empty_read_gives_zero_when_its_time_runs_out() {
+        plainly("a reader does not wait to read nothing");
         let (stream, _peer) = pair();
         let timeout = Duration::from_millis(5);
         stream.set_read_timeout(Some(timeout)).unwrap();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use common::is_available;
 use common::net::{bytes_from, pair, wait_for_parked};
-use greenring::io::{ErrorKind, Read, Write};
+use common::through::{Read, plainly};
+use greenring::io::{ErrorKind, Write};
 use greenring::net::{Shutdown, TcpListener, TcpStream};
 use greenring::runtime::{self, Backend, Builder};
 use greenring::thread;
@@ -66,6 +67,7 @@ both_backends! {
     }
 
     fn each_byte_goes_to_one_of_many_readers() {
+        plainly("a stream has one reader at a time");
         const READERS: usize = 8;
         const BYTES: usize = 50_000;
         let (stream, mut peer) = pair();

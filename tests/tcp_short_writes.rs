@@ -5,11 +5,12 @@
 mod common;
 
 use std::cell::Cell;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::connection;
+use common::through::Read;
 use greenring::net::{TcpListener, TcpStream};
 use greenring::{Cancelled, thread, time};
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use greenring::io::Read;
+use common::through::Read;
 use greenring::time::{self, MissedTickBehavior, interval, timeout, timeout_at};
 use greenring::{Cancelled, cancel, thread};
 

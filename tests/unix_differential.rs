@@ -6,6 +6,8 @@
 //! expanded with `use std as rt` and with `use greenring as rt`. What is sent over
 //! a Unix socket has arrived when the call returns, so nothing waits for that.
 //!
+//! Reads are plain, for the reasons named there.
+//!
 //! `GREENRING_TEST_SCRIPTS` is the number of random scripts, 60 if not set.
 
 mod common;

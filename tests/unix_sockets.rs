@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd;
 
 use common::Rng;
 use common::net::{bytes_from, wait_for_parked};
-use greenring::io::{ErrorKind, Read, Write};
+use common::through::Read;
+use greenring::io::{ErrorKind, Write};
 use greenring::net::Shutdown;
 use greenring::os::linux::net::SocketAddrExt;
 use greenring::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};

@@ -14,6 +14,8 @@
 //! - `GREENRING_TEST_REFUSE=eperm` or `=enosys`: a seccomp filter refuses
 //!   io_uring with that errno. The uring half of each test then asserts that
 //!   the backend is refused and that the refusal names the errno.
+//! - `GREENRING_TEST_READER=1`: streams are read through a `reader()`, see
+//!   [`through`].
 //! - `GREENRING_SHUFFLE`: as for any program; the tests of the order first in,
 //!   first out skip themselves.
 //! - `GREENRING_TEST_SEED`: replays randomised tests.
@@ -25,6 +27,7 @@ pub mod net;
 pub mod places;
 pub mod seccomp;
 pub mod storm;
+pub mod through;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
@@ -115,6 +118,7 @@ pub fn on_builder(builder: Builder, backend: Backend, body: impl FnOnce()) {
     if let Ok(seed) = std::env::var(SHUFFLE) {
         println!("{SHUFFLE}={seed}");
     }
+    through::begin();
     seccomp::refuse_if_asked();
     let _watchdog = Watchdog::start(LONGEST);
     let result = builder.run(body);
