@@ -64,7 +64,7 @@ pub(super) struct Slot {
     /// Who it is: unique in the process for ever.
     pub(super) id: Cell<u64>,
     /// What it runs on. Never unwound by force: one that is given up is forgotten.
-    coroutine: Coroutine,
+    pub(super) coroutine: Coroutine,
     /// On the coroutine's stack, valid while it is alive; null before it runs.
     pub(super) extras: Cell<*const Extras>,
     /// Where the stack is: for the signal handler that reports its overflow,
@@ -195,6 +195,12 @@ impl GreenThread {
     pub(super) unsafe fn suspend(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.slot.coroutine.suspend() };
+    }
+
+    /// Has the part that is looked at first brought into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        super::switch::prefetch(std::ptr::from_ref(&self.slot).addr());
     }
 
     /// Stops the running green thread and runs `next` in its place; returns when it

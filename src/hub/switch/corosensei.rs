@@ -20,6 +20,10 @@ use super::super::stack::Stack;
 /// stack by a path that takes 1024 bytes at the most.
 pub(in crate::hub) const LARGEST_BODY: usize = 512;
 
+/// There is no portable one.
+#[inline(always)]
+pub(in crate::hub) fn prefetch(_address: usize) {}
+
 /// A body on a stack of its own; the contract is that of the module.
 #[derive(Debug)]
 pub(in crate::hub) struct Coroutine {
@@ -134,6 +138,10 @@ impl Coroutine {
         }
         None
     }
+
+    /// Its frames are not known.
+    #[inline(always)]
+    pub(in crate::hub) fn prefetch(&self) {}
 
     /// Goes back to who resumed it; returns when it is resumed again.
     ///

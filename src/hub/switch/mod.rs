@@ -34,9 +34,9 @@ mod corosensei;
 mod x86_64;
 
 #[cfg(any(not(target_arch = "x86_64"), greenring_switch = "corosensei"))]
-pub(super) use corosensei::{Coroutine, LARGEST_BODY};
+pub(super) use corosensei::{Coroutine, LARGEST_BODY, prefetch};
 #[cfg(all(target_arch = "x86_64", not(greenring_switch = "corosensei")))]
-pub(super) use x86_64::{Coroutine, LARGEST_BODY};
+pub(super) use x86_64::{Coroutine, LARGEST_BODY, prefetch};
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -48,6 +48,20 @@ pub(in crate::hub) const LARGEST_BODY: usize = 1024;
 /// Of a stack pointer at a call.
 const ALIGNMENT: usize = 16;
 
+const CACHE_LINE: usize = 64;
+
+/// Lines that a green thread which waits a few frames deep looks at first.
+const PREFETCHED_LINES: usize = 4;
+
+/// Has a line of memory brought into the cache.
+#[inline(always)]
+pub(in crate::hub) fn prefetch(address: usize) {
+    // SAFETY: a hint; no address is wrong.
+    unsafe {
+        asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly))
+    };
+}
+
 /// A body on a stack of its own; the contract is that of the module.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Coroutine {
@@ -105,6 +119,14 @@ impl Coroutine {
         // SAFETY: `leave` sends the place of a stack that nothing runs on any more,
         // and which is not read again.
         (!stack.is_null()).then(|| unsafe { stack.read() })
+    }
+
+    /// Has the frames that it goes on with brought into the cache.
+    #[inline(always)]
+    pub(in crate::hub) fn prefetch(&self) {
+        for line in 0..PREFETCHED_LINES {
+            prefetch(self.other.get().wrapping_add(line * CACHE_LINE));
+        }
     }
 
     /// Goes back to who resumed it; returns when it is resumed again.
