@@ -309,6 +309,10 @@ impl Backend {
     /// Hands over an operation; `alone` says that nothing else is ready, so
     /// that a direct system call costs no batch.
     ///
+    /// `seen` is a copy of it whose address nobody has. What the caller and the
+    /// compiler know of it, above all which operation it is, is therefore known
+    /// here as well, and a ring's entry is a few stores.
+    ///
     /// # Safety
     ///
     /// If the answer is `Pending`, the operation and all the memory it lends
@@ -318,12 +322,13 @@ impl Backend {
     pub(crate) unsafe fn submit(
         &mut self,
         operation: &Operation<'_>,
+        seen: Operation<'_>,
         key: Key,
         alone: bool,
     ) -> Submitted {
         match self {
             // SAFETY: the caller's promise is the callee's.
-            Backend::Uring(uring) => unsafe { uring.submit(operation, key, alone) },
+            Backend::Uring(uring) => unsafe { uring.submit(operation, seen, key, alone) },
             // SAFETY: the caller's promise is the callee's.
             Backend::Epoll(epoll) => unsafe { epoll.submit(operation, key) },
         }

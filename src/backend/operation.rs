@@ -39,6 +39,7 @@ impl Descriptor {
 ///
 /// It keeps the borrow of the slice that it was made of, so the slice cannot
 /// be touched while the operation exists.
+#[derive(Clone, Copy)]
 pub(crate) struct Lent<'a> {
     start: *mut u8,
     length: u32,
@@ -78,6 +79,7 @@ impl<'a> From<&'a [u8]> for Lent<'a> {
 
 /// Several buffers lent to the kernel for the length of one operation: at most
 /// UIO_MAXIOV of them, as readv(2) and writev(2) take.
+#[derive(Clone, Copy)]
 pub(crate) struct LentBuffers<'a> {
     start: *mut libc::iovec,
     count: u32,
@@ -181,6 +183,7 @@ impl<'a> Message<'a> {
 }
 
 /// A message in the hands of the kernel, which also writes to the header.
+#[derive(Clone, Copy)]
 pub(crate) struct LentMessage<'a> {
     header: *mut libc::msghdr,
     message: PhantomData<&'a mut libc::msghdr>,
@@ -226,6 +229,7 @@ impl SocketName {
 }
 
 /// A socket address lent to the kernel to be filled in.
+#[derive(Clone, Copy)]
 pub(crate) struct LentName<'a> {
     storage: *mut [u8; SOCKET_NAME_BYTES],
     length: *mut libc::socklen_t,
@@ -253,6 +257,9 @@ impl<'a> From<&'a mut SocketName> for LentName<'a> {
 ///
 /// The results are the system call's: a count, a descriptor, 0, or a negated
 /// errno.
+///
+/// A copy lends nothing more: it is for looking at.
+#[derive(Clone, Copy)]
 pub(crate) enum Operation<'a> {
     /// recv(2).
     Recv {

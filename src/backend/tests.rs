@@ -102,7 +102,7 @@ fn collect_now(backend: &mut Backend) -> Vec<Completion> {
 
 fn submit(backend: &mut Backend, operation: &Operation<'_>, key: Key) -> Submitted {
     // SAFETY: the tests keep operations until their completion is collected.
-    unsafe { backend.submit(operation, key, false) }
+    unsafe { backend.submit(operation, *operation, key, false) }
 }
 
 #[test]

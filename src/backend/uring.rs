@@ -293,18 +293,14 @@ impl Uring {
     pub(super) unsafe fn submit(
         &mut self,
         operation: &Operation<'_>,
+        seen: Operation<'_>,
         key: Key,
         alone: bool,
     ) -> Submitted {
-        if alone
-            && matches!(
-                operation,
-                Operation::Send { .. } | Operation::SendMessage { .. }
-            )
-        {
+        if alone && matches!(seen, Operation::Send { .. } | Operation::SendMessage { .. }) {
             return self.send_alone(operation, key);
         }
-        self.queue(operation, key)
+        self.queue(operation, seen, key)
     }
 
     #[inline(never)]
@@ -314,18 +310,18 @@ impl Uring {
             self.counters.direct += 1;
             return Submitted::Done(result);
         }
-        self.queue(operation, key)
+        self.queue(operation, *operation, key)
     }
 
     /// Queues an operation.
     ///
     /// The callers answer for what it lends.
     #[inline(always)]
-    fn queue(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
+    fn queue(&mut self, operation: &Operation<'_>, seen: Operation<'_>, key: Key) -> Submitted {
         self.counters.submitted += 1;
         // The entry is built in the queue itself, because it is not lent to
         // anything that is not inlined.
-        let entry = entry(operation, key, self.knows_poll_first);
+        let entry = entry(&seen, key, self.knows_poll_first);
         // SAFETY: operations come from `submit`, whose caller keeps what they
         // lend in place (landlord rule).
         if unsafe { self.ring.submission().push(&entry) }.is_ok() {
@@ -502,7 +498,7 @@ impl Uring {
 
     /// Collects what stands in the completion queue and says how much it was,
     /// not counting cancels and the bell.
-    #[inline]
+    #[inline(never)]
     fn collect_ready(&mut self, collect: &mut impl FnMut(Completion)) -> usize {
         let mut collected = 0;
         let mut bell_armed = self.bell_armed;

@@ -82,11 +82,7 @@ impl Hub {
             let next = self.timers.borrow().next().unwrap_or(u64::MAX);
             let now = self.nanoseconds(Instant::now());
             let timeout = Duration::from_nanos(next.saturating_sub(now));
-            let waited = self
-                .backend
-                .borrow_mut()
-                .wait(Some(timeout), |done| self.complete(done));
-            self.kernel(waited);
+            self.take_completions(Some(timeout));
             self.expire(Instant::now());
         }
         for (_, block) in self.table.alive() {

@@ -277,10 +277,9 @@ impl Hub {
         if self.run_queue.borrow().is_empty() {
             self.sleep();
         } else {
-            let mut backend = self.backend.borrow_mut();
-            if backend.has_work() {
-                let waited = backend.wait(Some(Duration::ZERO), |done| self.complete(done));
-                self.kernel(waited);
+            let has_work = self.backend.borrow_mut().has_work();
+            if has_work {
+                self.take_completions(Some(Duration::ZERO));
             }
         }
         self.hold_sources_back();
@@ -317,14 +316,10 @@ impl Hub {
         if !asleep {
             timeout = Some(Duration::ZERO);
         }
-        let waited = self
-            .backend
-            .borrow_mut()
-            .wait(timeout, |done| self.complete(done));
+        self.take_completions(timeout);
         if asleep {
             self.inbox.wake_up();
         }
-        self.kernel(waited);
         if !silent || self.inbox.has_mail() {
             self.silent_since.set(None);
         }

@@ -128,10 +128,12 @@ pub(crate) fn perform(operation: Operation<'_>, limit: Limit) -> io::Result<Perf
 /// lines are all cold when the green thread goes on.
 #[inline(always)]
 pub(crate) fn perform_here(operation: Operation<'_>, limit: Limit) -> io::Result<Performed> {
+    // Before anybody has the address of the other one, see `Backend::submit`.
+    let seen = operation;
     current::ensure_started()?;
     // SAFETY: this is a function of the hub, and the context stays in its frame.
     Ok(match unsafe { current::context() } {
-        Context::Hub(hub) => hub.perform(&operation, limit),
+        Context::Hub(hub) => hub.perform(&operation, seen, limit),
         Context::Bare | Context::Ended => perform_plainly(&operation, limit),
     })
 }
@@ -163,13 +165,13 @@ fn perform_plainly(operation: &Operation<'_>, limit: Limit) -> Performed {
 
 impl Hub {
     #[inline(always)]
-    fn perform(&self, operation: &Operation<'_>, limit: Limit) -> Performed {
+    fn perform(&self, operation: &Operation<'_>, seen: Operation<'_>, limit: Limit) -> Performed {
         self.check_process();
         let (index, block) = self.running();
         if matches!(limit, Limit::Now | Limit::Once) || block.slot.attention.get() != 0 {
             return self.perform_with_care(index, block, operation, limit);
         }
-        self.hand_over(index, block, operation, limit)
+        self.hand_over(index, block, operation, seen, limit)
     }
 
     /// For an operation that must not wait, and for callers that may be
@@ -194,7 +196,7 @@ impl Hub {
             self.spend_or_yield(result);
             return Performed::at_once(result);
         }
-        self.hand_over(index, block, operation, limit)
+        self.hand_over(index, block, operation, *operation, limit)
     }
 
     /// Submits an operation and waits for its completion.
@@ -204,16 +206,21 @@ impl Hub {
         index: u32,
         block: &GreenThread,
         operation: &Operation<'_>,
+        seen: Operation<'_>,
         limit: Limit,
     ) -> Performed {
         let slot = &block.slot;
         slot.wait.set(slot.wait.get() + 1);
-        let key = Key::new(index, slot.generation(), operation.returns_descriptor());
+        let key = Key::new(index, slot.generation(), seen.returns_descriptor());
         let alone = self.run_queue.borrow().is_empty();
         let guard = Landlord;
         // SAFETY: the landlord rule: this frame stays until the completion was
         // collected, see `wait_for_completion`.
-        let submitted = unsafe { self.backend.borrow_mut().submit(operation, key, alone) };
+        let submitted = unsafe {
+            self.backend
+                .borrow_mut()
+                .submit(operation, seen, key, alone)
+        };
         let performed = match submitted {
             Submitted::Done(result) => {
                 self.spend_or_yield(result);
@@ -333,9 +340,20 @@ impl Hub {
         timers.arm(index, self.nanoseconds(Instant::now() + pause));
     }
 
+    /// Hands over what is queued, waits at most `timeout` for a completion, and
+    /// stores all that there are. The one place that asks the backend for them, so
+    /// that what is done for each is compiled into its loop.
+    #[inline(never)]
+    pub(super) fn take_completions(&self, timeout: Option<Duration>) {
+        let mut backend = self.backend.borrow_mut();
+        let waited = backend.wait(timeout, |done| self.complete(done));
+        drop(backend);
+        self.kernel(waited);
+    }
+
     /// Stores a completion in the slot it belongs to; the loop resumes the
     /// green thread later.
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete(&self, completion: Completion) {
         let Completion { key, result, .. } = completion;
         if key.is_of_source() {

@@ -264,7 +264,7 @@ impl Hub {
         #[allow(unsafe_code)]
         let submitted = unsafe {
             let mut backend = self.backend.borrow_mut();
-            backend.submit(&slot.operation, slot.key(), false)
+            backend.submit(&slot.operation, slot.operation, slot.key(), false)
         };
         match submitted {
             Submitted::Pending => {
@@ -292,10 +292,7 @@ impl Hub {
         let mut patience = Duration::ZERO;
         while slot.armed.get() {
             self.cancel_source(slot);
-            let mut backend = self.backend.borrow_mut();
-            let waited = backend.wait(Some(patience), |done| self.complete(done));
-            drop(backend);
-            self.kernel(waited);
+            self.take_completions(Some(patience));
             patience = PATIENCE;
         }
     }
