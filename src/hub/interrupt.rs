@@ -163,7 +163,9 @@ impl Hub {
 
     /// Cancels the green thread with this id, if it is still alive.
     pub(super) fn cancel(&self, index: u32, id: u64) {
-        let block = self.table.get(index);
+        let Some(block) = self.table.find(index) else {
+            return;
+        };
         if block.slot.id.get() == id && block.slot.state.get() != State::Free {
             self.interrupt(index, block);
         }

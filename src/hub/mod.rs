@@ -324,7 +324,20 @@ impl Hub {
             self.silent_since.set(None);
         }
         if has_excess && self.run_queue.borrow().is_empty() {
-            self.stacks.borrow_mut().trim();
+            self.trim();
+        }
+    }
+
+    /// Returns memory that an idle hub should not hold, a part at a time.
+    #[allow(unsafe_code)] // Frees blocks.
+    #[cold]
+    fn trim(&self) {
+        let mut stacks = self.stacks.borrow_mut();
+        stacks.trim();
+        // SAFETY: on the loop's stack, and a suspended context goes on with its own
+        // block only, which is in use.
+        if stacks.excess() == 0 && unsafe { self.table.shrink() } {
+            self.timers.borrow_mut().shrink();
         }
     }
 

@@ -380,14 +380,18 @@ impl Hub {
 
     /// Whether a wait of this hub has not ended for want of an unparker.
     fn is_waiting(&self, index: u32, wait: u64) -> bool {
-        let slot = &self.table.get(index).slot;
-        slot.wait.get() == wait && matches!(slot.wakeup.get(), None | Some(Wakeup::Unparked))
+        self.table.find(index).is_some_and(|block| {
+            let slot = &block.slot;
+            slot.wait.get() == wait && matches!(slot.wakeup.get(), None | Some(Wakeup::Unparked))
+        })
     }
 
     /// Ends the wait of a context of this hub, from the hub's OS thread.
     #[inline]
     pub(super) fn unpark(&self, index: u32, wait: u64) {
-        let block = self.table.get(index);
+        let Some(block) = self.table.find(index) else {
+            return;
+        };
         if block.slot.wait.get() != wait {
             return;
         }

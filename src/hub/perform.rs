@@ -359,7 +359,10 @@ impl Hub {
         if key.is_of_source() {
             return self.complete_source(completion);
         }
-        let block = self.table.get(key.index());
+        let Some(block) = self.table.find(key.index()) else {
+            self.discard(completion);
+            return;
+        };
         let slot = &block.slot;
         if slot.owed.get() == 0 || slot.generation() != key.generation() {
             self.discard(completion);

@@ -132,6 +132,18 @@ impl Timers {
         self.nodes.resize(length, IDLE);
     }
 
+    /// Gives memory back if the greater part of it has no use at present: the room
+    /// stays, but nothing has touched it.
+    pub(crate) fn shrink(&mut self) {
+        let armed = self.nodes.iter().rposition(|node| node.next != NONE);
+        let length = armed.map_or(0, |index| index + 1);
+        let mut nodes = Vec::new();
+        if length <= self.nodes.len() / 2 && nodes.try_reserve_exact(self.room()).is_ok() {
+            nodes.extend_from_slice(&self.nodes[..length]);
+            self.nodes = nodes;
+        }
+    }
+
     /// Arms a deadline. One that has passed already expires at the next [`Timers::expire`].
     ///
     /// The index must have been reserved, and must not be armed.
@@ -392,6 +404,22 @@ mod tests {
         timers.reserve(10).unwrap();
         timers.arm(999, SECOND);
         assert_eq!(expired(&mut timers, 2 * SECOND), [0, 999]);
+    }
+
+    #[test]
+    fn shrinking_keeps_what_is_armed_and_the_room() {
+        let mut timers = timers(1000);
+        for index in [3, 999] {
+            timers.arm(index, SECOND);
+        }
+        timers.shrink();
+        assert!(timers.cancel(999));
+        timers.shrink();
+        assert_eq!((timers.nodes.len(), timers.room()), (4, 1000));
+        timers.arm(999, SECOND);
+        assert_eq!(expired(&mut timers, 2 * SECOND), [3, 999]);
+        timers.shrink();
+        assert_eq!((timers.nodes.len(), timers.room()), (0, 1000));
     }
 
     #[test]
