@@ -60,13 +60,13 @@ fn main() {
         yields(CROWD, n)
     });
 
-    bench.measure("spawn+join, one at a time", Some(150.0), |n| {
+    bench.measure("spawn+join, one at a time", Some(100.0), |n| {
         on_a_green_thread(n, |n| spawn_and_join_each(n, None))
     });
     bench.measure("spawn+join, one at a time, by the root", None, |n| {
         spawn_and_join_each(n, None)
     });
-    bench.measure("spawn+join, 1000 at a time", Some(150.0), |n| {
+    bench.measure("spawn+join, 1000 at a time", Some(100.0), |n| {
         on_a_green_thread(n, |n| spawn_and_join_crowds(n, None))
     });
     bench.measure("stack reuse, 64 KiB, one at a time", None, |n| {
