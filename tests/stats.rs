@@ -277,7 +277,7 @@ fn a_reader_that_nobody_reads_is_held_back() {
         reader.fill_buf().unwrap();
         let writes = thread::spawn(move || far.write_all(&vec![2; LENGTH]).unwrap());
         until(|| stats().held_back > 0);
-        assert!(stats().buffers_lent >= 16);
+        assert!(stats().buffers_lent > 1);
         assert!(!writes.is_finished());
         let mut left = 1 + LENGTH;
         while left > 0 {
