@@ -301,28 +301,55 @@ fn an_os_thread_without_a_hub_has_counted_nothing() {
 
 const TRACED: &[(&str, &str)] = &[("GREENRING_TRACE", "20")];
 
-/// Has this process's stderr counted line by line on its way to the parent.
-fn count_trace_lines() -> Arc<AtomicUsize> {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    // SAFETY: duplicates open descriptors; the first result is owned here, the
-    // second call replaces stderr, which nobody owns.
-    let mut stderr = unsafe {
-        let stderr = File::from_raw_fd(libc::dup(2));
-        assert_eq!(libc::dup2(writer.as_raw_fd(), 2), 2);
-        stderr
-    };
-    let count = Arc::new(AtomicUsize::new(0));
-    let lines = Arc::clone(&count);
-    std::thread::spawn(move || {
-        for line in BufReader::new(reader).lines() {
-            let line = line.expect("a line");
-            writeln!(stderr, "{line}").expect("stderr");
-            if line.contains("greenring: trace: ") {
-                lines.fetch_add(1, Ordering::SeqCst);
+/// Counts the lines of the trace on this process's stderr, on their way to the
+/// parent.
+struct TraceLines {
+    count: Arc<AtomicUsize>,
+    stderr: File,
+    counts: Option<std::thread::JoinHandle<()>>,
+}
+
+impl TraceLines {
+    fn count() -> TraceLines {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        // SAFETY: duplicates an open descriptor, which is owned here.
+        let stderr = unsafe { File::from_raw_fd(libc::dup(2)) };
+        // SAFETY: replaces stderr, which nobody owns.
+        assert_eq!(unsafe { libc::dup2(writer.as_raw_fd(), 2) }, 2);
+        let count = Arc::new(AtomicUsize::new(0));
+        let lines = Arc::clone(&count);
+        let mut on = stderr.try_clone().expect("a descriptor");
+        let counts = std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines() {
+                let line = line.expect("a line");
+                std::io::Write::write_all(&mut on, format!("{line}\n").as_bytes()).expect("stderr");
+                if line.contains("greenring: trace: ") {
+                    lines.fetch_add(1, Ordering::SeqCst);
+                }
             }
+        });
+        TraceLines {
+            count,
+            stderr,
+            counts: Some(counts),
         }
-    });
-    count
+    }
+
+    /// Lets others run until there are so many lines.
+    fn wait_for(&self, lines: usize) -> impl FnOnce() + use<> {
+        let count = Arc::clone(&self.count);
+        move || until(|| count.load(Ordering::SeqCst) >= lines)
+    }
+}
+
+impl Drop for TraceLines {
+    fn drop(&mut self) {
+        // SAFETY: as above. This closes the last end that is written to.
+        unsafe { libc::dup2(self.stderr.as_raw_fd(), 2) };
+        if let Some(counts) = self.counts.take() {
+            let _ = counts.join();
+        }
+    }
 }
 
 fn trace_lines(stderr: &str) -> Vec<&str> {
@@ -337,8 +364,8 @@ fn a_busy_hub_says_what_it_does_again_and_again() {
     const TEST: &str = "a_busy_hub_says_what_it_does_again_and_again";
     if is_child(TEST) {
         end_after(30);
-        let lines = count_trace_lines();
-        let work = move || until(|| lines.load(Ordering::SeqCst) >= 3);
+        let lines = TraceLines::count();
+        let work = lines.wait_for(3);
         Builder::new()
             .name("busy")
             .run(|| {
@@ -422,13 +449,13 @@ fn code_asks_for_a_trace_and_silence_is_the_default() {
     const TEST: &str = "code_asks_for_a_trace_and_silence_is_the_default";
     if is_child(TEST) {
         end_after(30);
-        let lines = count_trace_lines();
+        let lines = TraceLines::count();
         Builder::new()
             .name("silent")
             .run(|| counted(|| thread::sleep(Duration::from_millis(5))))
             .unwrap();
         let traced = Builder::new().name("asked").trace(Duration::from_millis(1));
-        let said = move || until(|| lines.load(Ordering::SeqCst) > 0);
+        let said = lines.wait_for(1);
         traced.run(|| thread::spawn(said).join().unwrap()).unwrap();
         return;
     }
