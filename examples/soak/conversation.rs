@@ -404,7 +404,7 @@ impl Side {
     fn source(&self, message: usize) -> Source<'_> {
         match self.manner.receive {
             Receive::Reader => Source::Reader(self.stream.reader()),
-            Receive::Mixed if message % 2 == 0 => Source::Reader(self.stream.reader()),
+            Receive::Mixed if message.is_multiple_of(2) => Source::Reader(self.stream.reader()),
             _ => Source::Plain(Vec::new()),
         }
     }
