@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use greenring::io::{self, BufRead, ErrorKind, Read, Reader, Write};
+use greenring::io::{self, BufRead, ErrorKind, IoSlice, Read, Reader, Write};
 use greenring::net::{Shutdown, TcpStream};
 use greenring::sync::Event;
 use greenring::time::{self, Duration};
@@ -53,17 +53,15 @@ impl Way {
         }
     }
 
-    /// Compares what has arrived with what was to be sent.
-    fn check(&self, bytes: &[u8]) -> Result<(), String> {
+    /// Compares what has arrived with what was to be sent, and counts it.
+    fn take(&self, bytes: &[u8]) -> Result<usize, String> {
         let position = self.received.get();
         for (index, part) in bytes.chunks(LONGEST).enumerate() {
             let start = position + (index * LONGEST) as u64;
             let expected = content(self.offset, start, part.len());
             if part != expected {
-                let first = part
-                    .iter()
-                    .zip(expected)
-                    .position(|(is, should)| is != should);
+                let mut pairs = part.iter().zip(expected);
+                let first = pairs.position(|(is, should)| is != should);
                 let first = first.expect("they differ");
                 return Err(format!(
                     "byte {} is {} instead of {}; {} bytes arrived from {position} on",
@@ -74,11 +72,8 @@ impl Way {
                 ));
             }
         }
-        Ok(())
-    }
-
-    fn note(&self, received: usize) {
-        self.received.set(self.received.get() + received as u64);
+        add(&self.received, bytes.len() as u64);
+        Ok(bytes.len())
     }
 
     fn is_complete(&self) -> bool {
@@ -273,6 +268,7 @@ struct Side {
 enum Source<'a> {
     Plain(Vec<u8>),
     Reader(Reader<'a>),
+    Copied(Reader<'a>, Vec<u8>),
 }
 
 impl Side {
@@ -404,6 +400,7 @@ impl Side {
     fn source(&self, message: usize) -> Source<'_> {
         match self.manner.receive {
             Receive::Reader => Source::Reader(self.stream.reader()),
+            Receive::Copied => Source::Copied(self.stream.reader(), Vec::new()),
             Receive::Mixed if message.is_multiple_of(2) => Source::Reader(self.stream.reader()),
             _ => Source::Plain(Vec::new()),
         }
@@ -438,6 +435,9 @@ impl Side {
                 let count = if is_calm {
                     stream.write_all(bytes)?;
                     bytes.len()
+                } else if sent.is_multiple_of(3) {
+                    let (first, second) = bytes.split_at(bytes.len() / 2);
+                    stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])?
                 } else {
                     stream.write(bytes)?
                 };
@@ -459,29 +459,26 @@ impl Side {
             }
             let mut arrived = Ok(1);
             self.limited(|| {
-                arrived = Ok(match source {
+                let (mut stream, most) = (&self.stream, self.manner.chunk);
+                // What was compared counts before anything else may wait.
+                arrived = match source {
                     Source::Plain(buffer) => {
-                        buffer.resize(self.manner.chunk, 0);
-                        let count = (&self.stream).read(buffer)?;
-                        if let Err(wrong) = way.check(&buffer[..count]) {
-                            arrived = Err(wrong);
-                            return Ok(());
-                        }
-                        way.note(count);
-                        count
+                        buffer.resize(most, 0);
+                        let count = stream.read(buffer)?;
+                        way.take(&buffer[..count])
+                    }
+                    Source::Copied(reader, buffer) => {
+                        buffer.resize(most, 0);
+                        let count = reader.read(buffer)?;
+                        way.take(&buffer[..count])
                     }
                     Source::Reader(reader) => {
                         let bytes = reader.fill_buf()?;
-                        let count = bytes.len().min(self.manner.chunk);
-                        if let Err(wrong) = way.check(&bytes[..count]) {
-                            arrived = Err(wrong);
-                            return Ok(());
-                        }
-                        reader.consume(count);
-                        way.note(count);
-                        count
+                        let taken = way.take(&bytes[..bytes.len().min(most)]);
+                        reader.consume(*taken.as_ref().unwrap_or(&0));
+                        taken
                     }
-                });
+                };
                 Ok(())
             })
             .map_err(Stop::Broken)?;

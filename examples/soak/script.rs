@@ -60,8 +60,10 @@ pub fn content(offset: u64, position: u64, length: usize) -> &'static [u8] {
 pub enum Receive {
     /// By `read` into a buffer of its own.
     Plain,
-    /// By `reader()`.
+    /// By what `reader()` lends.
     Reader,
+    /// By `reader()`, into a buffer of its own.
+    Copied,
     /// By both in turns: a new reader for every other message.
     Mixed,
 }
@@ -95,7 +97,8 @@ impl Manner {
         Manner {
             receive: match rng.within(0..10) {
                 0..3 => Receive::Plain,
-                3..7 => Receive::Reader,
+                3..6 => Receive::Reader,
+                6 => Receive::Copied,
                 _ => Receive::Mixed,
             },
             limit: match rng.within(0..10) {
