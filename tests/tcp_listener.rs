@@ -40,6 +40,26 @@ both_backends! {
         }
     }
 
+    fn an_accept_that_expects_nobody_takes_who_has_come_all_the_same() {
+        let (listener, address) = listener();
+        let clone = listener.try_clone().unwrap();
+        let accept = |by: &TcpListener, client: &TcpStream| {
+            assert_eq!(by.accept().unwrap().1, client.local_addr().unwrap());
+        };
+        for _ in 0..3 {
+            let [one, two, three] = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+            accept(&listener, &one);
+            // Each of them is wrong about what the other has left.
+            accept(&clone, &two);
+            accept(&clone, &three);
+            let four = TcpStream::connect(address).unwrap();
+            accept(&clone, &four);
+            let client = thread::spawn(move || TcpStream::connect(address).unwrap());
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer, client.join().unwrap().local_addr().unwrap());
+        }
+    }
+
     fn incoming_goes_on_for_ever() {
         let (listener, address) = listener();
         let server = thread::spawn(move || {

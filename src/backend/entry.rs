@@ -1,5 +1,7 @@
 //! Operation -> submission queue entry, one match.
 
+#![allow(unsafe_code)] // Sets a field of an entry that its crate keeps to itself.
+
 use io_uring::{opcode, squeue, types};
 
 use super::buffers::GROUP;
@@ -9,15 +11,24 @@ use super::operation::{CURRENT_POSITION, Key, Operation};
 /// first attempt. The io-uring crate takes it as a bare `ioprio` bit.
 const POLL_FIRST: u16 = 1;
 
+/// IORING_ACCEPT_POLL_FIRST (Linux 6.10): the same for an accept.
+const ACCEPT_POLL_FIRST: u16 = 4;
+
+/// Which operations the kernel may be told to wait with before it tries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PollFirst {
+    pub(super) receive: bool,
+    pub(super) accept: bool,
+}
+
 /// The entry that asks for `operation` under `key`.
 ///
 /// It holds raw pointers into what the operation lends; whoever pushes it
-/// answers for their lifetime. `knows_poll_first` says whether the kernel may
-/// be told to wait before it tries.
+/// answers for their lifetime.
 #[inline(always)]
-pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool) -> squeue::Entry {
+pub(super) fn entry(operation: &Operation<'_>, key: Key, knows: PollFirst) -> squeue::Entry {
     let ioprio = |poll_first: bool| {
-        if poll_first && knows_poll_first {
+        if poll_first && knows.receive {
             POLL_FIRST
         } else {
             0
@@ -59,11 +70,19 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
         } => opcode::SendMsg::new(types::Fd(socket.fd), message.pointer())
             .flags(*flags as u32)
             .build(),
-        Operation::Accept { socket, peer } => {
+        Operation::Accept {
+            socket,
+            peer,
+            poll_first,
+        } => {
             let (storage, length) = peer.parts();
-            opcode::Accept::new(types::Fd(socket.fd), storage, length)
+            let entry = opcode::Accept::new(types::Fd(socket.fd), storage, length)
                 .flags(libc::SOCK_CLOEXEC)
-                .build()
+                .build();
+            match *poll_first && knows.accept {
+                true => with_ioprio(entry, ACCEPT_POLL_FIRST),
+                false => entry,
+            }
         }
         Operation::Connect { socket, address } => opcode::Connect::new(
             types::Fd(socket.fd),
@@ -113,4 +132,15 @@ pub(super) fn entry(operation: &Operation<'_>, key: Key, knows_poll_first: bool)
         }
     };
     entry.user_data(key.user_data())
+}
+
+/// Sets the field `ioprio`, for which the io-uring crate's accept has no method.
+#[inline(always)]
+fn with_ioprio(mut entry: squeue::Entry, ioprio: u16) -> squeue::Entry {
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    let field = (&raw mut entry).cast::<u16>().wrapping_add(1);
+    // SAFETY: an entry has the layout of the kernel's struct io_uring_sqe
+    // (repr(C)), whose bytes 2 and 3 are `ioprio`.
+    unsafe { field.write(ioprio) };
+    entry
 }

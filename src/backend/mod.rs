@@ -116,6 +116,8 @@ pub(crate) enum Feature {
     NoIowait,
     /// IORING_RECVSEND_POLL_FIRST, Linux 5.19.
     PollFirst,
+    /// IORING_ACCEPT_POLL_FIRST, Linux 6.10.
+    AcceptPollFirst,
     /// IORING_RECV_MULTISHOT and its kin, Linux 6.0.
     MultishotRecv,
     /// MADV_GUARD_INSTALL, Linux 6.13.
@@ -125,12 +127,13 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    const ALL: [(Feature, &'static str); 8] = [
+    const ALL: [(Feature, &'static str); 9] = [
         (Feature::Uring, "uring"),
         (Feature::NoSqarray, "no_sqarray"),
         (Feature::DeferTaskrun, "defer_taskrun"),
         (Feature::NoIowait, "no_iowait"),
         (Feature::PollFirst, "poll_first"),
+        (Feature::AcceptPollFirst, "accept_poll_first"),
         (Feature::MultishotRecv, "multishot_recv"),
         (Feature::GuardInstall, "guard_install"),
         (Feature::EpollPwait2, "epoll_pwait2"),

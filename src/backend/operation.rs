@@ -297,6 +297,10 @@ pub(crate) enum Operation<'a> {
     Accept {
         socket: Descriptor,
         peer: LentName<'a>,
+        /// Nobody is expected to be in the queue: the ring waits before it tries
+        /// (IORING_ACCEPT_POLL_FIRST, Linux 6.10), because a try makes the new
+        /// socket first. A hint; epoll ignores it.
+        poll_first: bool,
     },
     /// connect(2).
     Connect {

@@ -212,7 +212,7 @@ fn call(operation: &Operation<'_>) -> i32 {
             // which are only read.
             unsafe { libc::sendmsg(socket.fd, message.pointer(), flags | libc::MSG_DONTWAIT) },
         ),
-        Operation::Accept { socket, peer } => {
+        Operation::Accept { socket, peer, .. } => {
             let flags = flags(socket.fd);
             if flags < 0 {
                 return flags;

@@ -33,7 +33,11 @@ fn open(kind: Kind, ring_entries: u32, disabled: &str) -> (Backend, Arc<Bell>) {
 fn each_backend(test: impl Fn(&mut Backend, &Bell) + Sync) {
     for (kind, entries, disabled) in [
         (Kind::Uring, 64, ""),
-        (Kind::Uring, 64, "no_sqarray,no_iowait,poll_first"),
+        (
+            Kind::Uring,
+            64,
+            "no_sqarray,no_iowait,poll_first,accept_poll_first",
+        ),
         (Kind::Uring, 64, "defer_taskrun"),
         (Kind::Uring, 2, ""),
         (Kind::Epoll, 64, ""),
@@ -198,18 +202,28 @@ fn accept_hands_over_a_descriptor_and_the_peer() {
     each_backend(|backend, _| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let mut peer = SocketName::empty();
-        let operation = Operation::Accept {
-            socket: descriptor(&listener),
-            peer: (&mut peer).into(),
-        };
-        let key = Key::new(1, 7, operation.returns_descriptor());
-        assert!(key.returns_descriptor());
-        assert_eq!(submit(backend, &operation, key), Submitted::Pending);
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let accepted = TcpStream::from(own(collect(backend, 1)[&1]));
-        assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
-        assert_eq!(peer.length as usize, size_of::<libc::sockaddr_in>());
+        let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // It may wait before it tries or not, somebody may be there or not.
+        for (poll_first, is_early) in [(false, false), (true, false), (true, true)] {
+            let early = is_early.then(connect);
+            let mut peer = SocketName::empty();
+            let operation = Operation::Accept {
+                socket: descriptor(&listener),
+                peer: (&mut peer).into(),
+                poll_first,
+            };
+            let key = Key::new(1, 7, operation.returns_descriptor());
+            assert!(key.returns_descriptor());
+            let submitted = submit(backend, &operation, key);
+            let client = early.unwrap_or_else(connect);
+            let accepted = match submitted {
+                Submitted::Pending => collect(backend, 1)[&1],
+                Submitted::Done(accepted) => accepted,
+            };
+            let accepted = TcpStream::from(own(accepted));
+            assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+            assert_eq!(peer.length as usize, size_of::<libc::sockaddr_in>());
+        }
     });
 }
 

@@ -25,7 +25,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{Buffers, GROUP};
-use super::entry::entry;
+use super::entry::{PollFirst, entry};
 use super::operation::{Completion, Key, Operation};
 use super::{Bell, Counters, Disabled, Feature, Setup, Submitted, probe, syscall};
 
@@ -172,8 +172,8 @@ pub(crate) struct Uring {
     /// IORING_ENTER_NO_IOWAIT where the kernel knows it (6.15): a sleeping hub
     /// does not count as waiting for a disk.
     no_iowait: EnterFlags,
-    /// IORING_RECVSEND_POLL_FIRST may be used.
-    knows_poll_first: bool,
+    /// IORING_RECVSEND_POLL_FIRST and IORING_ACCEPT_POLL_FIRST may be used.
+    knows: PollFirst,
     /// What the kernel is known to fill buffers of its choice by.
     receives_many: bool,
     reads_many: bool,
@@ -228,6 +228,12 @@ impl Uring {
         // Multishot receives came with Linux 6.0, and are trusted from 6.1 on.
         let receives_many =
             rung != Rung::CoopTaskrun && !setup.disabled.contains(Feature::MultishotRecv);
+        let knows = PollFirst {
+            receive: !setup.disabled.contains(Feature::PollFirst),
+            // It came with bundles, which have a flag to tell.
+            accept: params.is_feature_recvsend_bundle()
+                && !setup.disabled.contains(Feature::AcceptPollFirst),
+        };
         let no_iowait =
             if params.is_feature_no_iowait() && !setup.disabled.contains(Feature::NoIowait) {
                 EnterFlags::NO_IOWAIT
@@ -238,7 +244,7 @@ impl Uring {
             ring,
             rung,
             no_iowait,
-            knows_poll_first: !setup.disabled.contains(Feature::PollFirst),
+            knows,
             receives_many,
             reads_many: receives_many && probe.is_supported(opcode::ReadMulti::CODE),
             most_buffers: setup.reader_buffers,
@@ -321,7 +327,7 @@ impl Uring {
         self.counters.submitted += 1;
         // The entry is built in the queue itself, because it is not lent to
         // anything that is not inlined.
-        let entry = entry(&seen, key, self.knows_poll_first);
+        let entry = entry(&seen, key, self.knows);
         // SAFETY: operations come from `submit`, whose caller keeps what they
         // lend in place (landlord rule).
         if unsafe { self.ring.submission().push(&entry) }.is_ok() {
@@ -417,7 +423,7 @@ impl Uring {
     #[cold]
     #[inline(never)]
     fn queue_to_full(&mut self, operation: &Operation<'_>, key: Key) -> Submitted {
-        let entry = entry(operation, key, self.knows_poll_first);
+        let entry = entry(operation, key, self.knows);
         match self.push_to_full(&entry) {
             Ok(()) => Submitted::Pending,
             Err(errno) => {

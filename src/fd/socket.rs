@@ -33,8 +33,8 @@ use crate::hub::{self, Limit, Performed, Wait, Why};
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     descriptor: Descriptor,
-    /// The last receive left the socket empty, so the next one waits before it
-    /// tries.
+    /// The last receive or accept left the socket empty, so the next one waits
+    /// before it tries.
     empty: AtomicBool,
     /// None while they are std's initial ones and nobody shares them: then an
     /// operation looks at nothing but the socket itself.
@@ -559,15 +559,21 @@ impl<S: AsFd> Socket<S> {
         Ok(sent)
     }
 
-    /// accept4(2) with SOCK_CLOEXEC.
-    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketName)> {
+    /// accept4(2) with SOCK_CLOEXEC. `tells_rest` says that the kernel tells of such
+    /// sockets whether others wait to be accepted.
+    pub(crate) fn accept(&self, tells_rest: bool) -> io::Result<(OwnedFd, SocketName)> {
         let mut peer = SocketName::empty();
         let operation = Operation::Accept {
             socket: self.descriptor(),
             peer: (&mut peer).into(),
+            poll_first: self.empty.load(Ordering::Relaxed),
         };
         let performed = hub::perform(operation, self.limit(Direction::Read))?;
-        let accepted = backend::own(count(performed)? as i32);
+        let accepted = match tells_rest {
+            true => self.take_received(performed),
+            false => count(performed),
+        };
+        let accepted = backend::own(accepted? as i32);
         Ok((accepted, peer))
     }
 

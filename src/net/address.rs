@@ -110,7 +110,7 @@ mod tests {
             assert_eq!(client.std().peer_addr().unwrap(), address);
 
             listener.set_nonblocking(true).unwrap();
-            let (_accepted, peer) = Socket::fresh(listener).accept().unwrap();
+            let (_accepted, peer) = Socket::fresh(listener).accept(true).unwrap();
             let expected = client.std().local_addr().unwrap();
             assert_eq!(decode(&peer).unwrap(), expected);
         }

@@ -153,7 +153,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (socket, peer) = self.0.accept()?;
+        let (socket, peer) = self.0.accept(true)?;
         let peer = address::decode(&peer)?;
         let stream = Socket::fresh(std::net::TcpStream::from(socket));
         // Linux copies the listener's time limits, but not O_NONBLOCK.

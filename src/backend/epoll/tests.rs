@@ -394,6 +394,7 @@ fn connections_are_made_and_accepted() {
     let accept = Operation::Accept {
         socket: descriptor(&listener),
         peer: LentName::from(&mut peer),
+        poll_first: false,
     };
     let accept_key = Key::new(1, 1, true);
     // SAFETY: both operations stay in place until they are collected.
@@ -475,6 +476,7 @@ fn what_no_event_announces_is_tried_from_time_to_time() {
     close(attempt(&Operation::Accept {
         socket: descriptor(&listener),
         peer: LentName::from(&mut peer),
+        poll_first: false,
     }));
     assert_eq!(collect_some(&mut epoll), [(keys[1], 0)]);
     assert!(epoll.waiters.is_empty());

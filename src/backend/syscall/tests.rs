@@ -178,6 +178,7 @@ fn accept_gives_a_closing_descriptor_and_the_name_of_the_peer() {
     let accept = Operation::Accept {
         socket: descriptor(&listener),
         peer: LentName::from(&mut peer),
+        poll_first: false,
     };
     assert_eq!(attempt(&accept), -libc::EAGAIN);
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -342,6 +343,7 @@ fn a_crowded_unix_listener_is_waited_for() {
         let accept = Operation::Accept {
             socket: descriptor(&listener),
             peer: LentName::from(&mut peer),
+            poll_first: false,
         };
         for _ in 0..=crowd.len() {
             // Somebody is or will be there to accept.

@@ -127,7 +127,7 @@ impl UnixListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (socket, peer) = self.0.accept()?;
+        let (socket, peer) = self.0.accept(false)?;
         let stream = Socket::fresh(std::os::unix::net::UnixStream::from(socket));
         let peer = match address::decode(&peer)? {
             Some(peer) => peer,
