@@ -276,7 +276,7 @@ mod tests {
                         prop_assert_eq!(queue.pop(), first);
                     }
                     Step::Exchange(index) => {
-                        let even = |index: u32| index % 2 == 0;
+                        let even = |index: u32| index.is_multiple_of(2);
                         let leaves = model.first().is_some_and(|first| even(*first));
                         let first = leaves.then(|| model.remove(0));
                         prop_assert_eq!(queue.exchange(index, even), first);

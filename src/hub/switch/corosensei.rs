@@ -123,9 +123,9 @@ impl Coroutine {
             // SAFETY: only this function borrows the object, which does not run.
             let coroutine = unsafe { &mut (*home).coroutine };
             match coroutine.resume(()) {
-                // SAFETY: as above.
                 CoroutineResult::Yield(()) => {
-                    running = unsafe { (*home).next.replace(ptr::null()) }
+                    // SAFETY: as above.
+                    running = unsafe { (*home).next.replace(ptr::null()) };
                 }
                 CoroutineResult::Return(()) => {
                     word.set(ptr::null_mut());

@@ -19,6 +19,7 @@ trait Switch: Default {
     unsafe fn resume(&self) -> Option<Stack>;
     unsafe fn suspend(&self);
     unsafe fn pass_to(&self, next: &Self);
+    fn prefetch(&self);
 }
 
 macro_rules! implement {
@@ -40,6 +41,10 @@ macro_rules! implement {
             unsafe fn pass_to(&self, next: &Self) {
                 // SAFETY: the caller's promise.
                 unsafe { self.pass_to(next) }
+            }
+            fn prefetch(&self) {
+                $module::prefetch(std::ptr::from_ref(self).addr());
+                self.prefetch();
             }
         }
     )*};
@@ -79,9 +84,12 @@ fn stacks() -> Stacks {
 /// Runs a body that never suspends.
 fn run<C: Switch>(stack: Stack, body: impl FnOnce()) -> Stack {
     let coroutine = C::default();
+    // Of one that was never started there is nothing to fetch.
+    coroutine.prefetch();
     // SAFETY: a new coroutine, whose body ends before this frame does.
     unsafe {
         coroutine.start(stack, body);
+        coroutine.prefetch();
         coroutine.resume().expect("its body ends at once")
     }
 }
@@ -361,8 +369,8 @@ impl<C: Switch> Program<C> {
 
         let number = self.draw(100);
         let caught = catch_unwind(AssertUnwindSafe(|| {
-            let _suspends = (number % 2 == 0).then_some(Suspends(self, me));
-            if number % 3 == 0 {
+            let _suspends = number.is_multiple_of(2).then_some(Suspends(self, me));
+            if number.is_multiple_of(3) {
                 self.suspend(me);
             }
             resume_unwind(Box::new(number))
