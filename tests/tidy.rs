@@ -136,8 +136,16 @@ const UNSAFE: &[(&str, &str)] = &[
         "submits operations; keeps what they lend in place",
     ),
     (
-        "thread/join_handle.rs",
+        "thread/packet.rs",
         "hands a result over between the body and its handle",
+    ),
+    (
+        "thread/join_handle.rs",
+        "knows the type of the record that it holds",
+    ),
+    (
+        "hub/record.rs",
+        "owns records by pointer, which count their holders themselves",
     ),
     (
         "thread/scope.rs",

@@ -6,8 +6,8 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Once;
 
-use super::Result;
-use super::join_handle::{self, JoinHandle};
+use super::join_handle::JoinHandle;
+use super::{Result, packet};
 use crate::cancel::Cancelled;
 use crate::hub::{self, Identity, Locals};
 
@@ -196,8 +196,8 @@ impl Builder {
         install_panic_hook();
         let mut handle = None;
         let make = |home| {
-            let (debt, its_handle) = join_handle::pair(Identity::new(name, spawned_at, home));
-            handle = Some(its_handle);
+            let (debt, thread) = packet::pair(Identity::new(name, spawned_at, home));
+            handle = Some(JoinHandle::new(thread));
             let record = debt.record();
             let body = move || {
                 let result = run(f);

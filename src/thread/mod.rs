@@ -35,6 +35,7 @@ mod builder;
 mod guests;
 mod join_handle;
 mod local;
+mod packet;
 mod scope;
 
 use std::fmt;
