@@ -44,7 +44,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Ends the process if the conversations do not go on.
+    /// Says each minute how far the crowd is, and ends the process if it stands still.
     fn watch(&self) {
         let moved = || {
             let open = self.open.borrow();
@@ -62,6 +62,7 @@ impl Crowd {
                 eprintln!("soak: nothing was received for {SILENCE:?}: {}", self.tally);
                 std::process::exit(1);
             }
+            println!("soak: {}", self.tally);
         }
     }
 
