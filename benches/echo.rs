@@ -14,9 +14,9 @@ mod statistics;
 use std::process::ExitCode;
 
 use arguments::Arguments;
-use echo_harness::{EPOLL, OPTIONS, Plan, Server, THREADS, URING};
+use echo_harness::{EPOLL, OPTIONS, Plan, READER, Server, THREADS, URING};
 
-const SERVERS: [Server; 3] = [URING, EPOLL, THREADS];
+const SERVERS: [Server; 4] = [READER, URING, EPOLL, THREADS];
 
 fn main() -> ExitCode {
     match run() {

@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use super::process::Process;
+use super::yardstick::{Speed, Yardstick};
 use super::{BASE, Load, Plan, Server};
-use crate::machine::getppid_nanoseconds;
 use crate::statistics::median;
 
 /// From so many connections on they are what the memory goes to.
@@ -15,8 +15,7 @@ const CROWD: usize = 1000;
 pub struct Comparison {
     pub load: Load,
     pub contestants: Vec<Contestant>,
-    /// Nanoseconds of the cheapest system call meanwhile, the median.
-    pub getppid: f64,
+    pub speed: Speed,
 }
 
 /// One server, and what was measured of it.
@@ -62,25 +61,25 @@ impl Sample {
 
 impl Comparison {
     /// Starts everybody, then drives them in turn, each round in another order.
-    pub fn measure(plan: &Plan, load: Load) -> Comparison {
+    pub fn measure(plan: &Plan, load: Load) -> io::Result<Comparison> {
         let start = |server: &Server| Contestant::start(*server, load);
         let mut contestants: Vec<Contestant> = plan.servers.iter().map(start).collect();
-        let mut yardsticks = Vec::new();
+        let mut yardstick = Yardstick::new()?;
         for round in 0..plan.rounds {
             for turn in 0..contestants.len() {
                 let index = (round + turn) % contestants.len();
                 contestants[index].take_turn(plan.duration);
-                yardsticks.push(getppid_nanoseconds());
+                yardstick.sample()?;
             }
         }
         for contestant in &mut contestants {
             contestant.processes = None;
         }
-        Comparison {
+        Ok(Comparison {
             load,
             contestants,
-            getppid: median(yardsticks),
-        }
+            speed: yardstick.speed(),
+        })
     }
 
     pub fn find(&self, name: &str) -> Option<&Contestant> {
@@ -143,7 +142,8 @@ impl Comparison {
                 errors => println!(" {errors} ERRORS"),
             }
         }
-        println!("getppid: {:.0} ns", self.getppid);
+        let Speed { getppid, message } = self.speed;
+        println!("getppid: {getppid:.0} ns; one send and receive: {message:.0} ns");
     }
 }
 

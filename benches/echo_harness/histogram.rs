@@ -53,3 +53,18 @@ fn middle(step: usize) -> f64 {
     let low = (step - shift * STEPS) << shift;
     low as f64 + ((1_u64 << shift) - 1) as f64 / 2.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_right_within_a_per_cent() {
+        let mut histogram = Histogram::new();
+        (1..=100_000).for_each(|each| histogram.record(Duration::from_nanos(each * 37), 1));
+        for part in [0.001, 0.5, 0.99, 0.999, 1.0] {
+            let ratio = histogram.quantile(part) / (part * 3700.0);
+            assert!((0.99..1.01).contains(&ratio), "{part}: {ratio}");
+        }
+    }
+}

@@ -71,18 +71,23 @@ impl FromStr for Load {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Load, String> {
-        let mut parts = text.split(':');
-        let mut number = |absent: usize| match parts.next() {
-            None => Ok((absent, false)),
-            Some("connect") => Ok((1, true)),
-            Some(part) => match part.parse() {
-                Ok(number) if number > 0 => Ok((number, false)),
-                _ => Err(format!("{text}: '{part}' is no number above zero")),
-            },
+        let number = |part: &str| match part.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{text}: '{part}' is no number above zero")),
         };
-        let (connections, _) = number(1)?;
-        let (payload, _) = number(PAYLOAD)?;
-        let (pipelining, connect_per_request) = number(1)?;
+        let parts: Vec<&str> = text.split(':').collect();
+        let (connections, payload, last) = match parts[..] {
+            [connections] => (number(connections)?, PAYLOAD, "1"),
+            [connections, payload] => (number(connections)?, number(payload)?, "1"),
+            [connections, payload, last] => (number(connections)?, number(payload)?, last),
+            _ => return Err(format!("{text}: not CONNECTIONS:BYTES:PIPELINING")),
+        };
+        let connect_per_request = last == "connect";
+        let pipelining = if connect_per_request {
+            1
+        } else {
+            number(last)?
+        };
         let load = Load {
             connections,
             payload,
@@ -93,5 +98,33 @@ impl FromStr for Load {
             return Err(format!("{text}: not with {payload} bytes"));
         }
         Ok(load)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_read_as_it_is_written() {
+        for text in ["50:64:1", "10000:65536:1", "50:64:16", "8:64:connect"] {
+            assert_eq!(text.parse::<Load>().unwrap().to_string(), text);
+        }
+        assert_eq!("50".parse(), "50:64:1".parse::<Load>());
+    }
+
+    #[test]
+    fn what_is_no_load_is_refused() {
+        for text in [
+            "",
+            "0",
+            "50:7",
+            "50:64:0",
+            "connect",
+            "50:64:1:1",
+            "50:65536:connect",
+        ] {
+            assert!(text.parse::<Load>().is_err(), "{text}");
+        }
     }
 }

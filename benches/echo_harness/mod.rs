@@ -13,6 +13,7 @@ mod histogram;
 mod load;
 mod process;
 mod servers;
+mod yardstick;
 
 use std::io;
 use std::time::Duration;
@@ -149,7 +150,7 @@ impl Plan {
                 );
                 continue;
             }
-            let comparison = Comparison::measure(self, load);
+            let comparison = Comparison::measure(self, load)?;
             comparison.print();
             comparisons.push(comparison);
         }

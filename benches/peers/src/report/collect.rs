@@ -49,7 +49,8 @@ fn machine(comparisons: &[Comparison]) -> io::Result<Machine> {
         cpus: processors.count(),
         memory_mib: memory / 1024,
         rustc: rustc(),
-        getppid_ns: median(comparisons.iter().map(|comparison| comparison.getppid)),
+        getppid_ns: median(comparisons.iter().map(|each| each.speed.getppid)),
+        send_recv_ns: median(comparisons.iter().map(|each| each.speed.message)),
         greenring: format!("{} ({commit})", version("greenring")),
         backend_reason: reason,
     })

@@ -40,6 +40,11 @@ pub struct Machine {
     pub rustc: String,
     /// The time of the cheapest system call during the run, the median.
     pub getppid_ns: f64,
+    /// The CPU time of a send and a receive of 64 bytes over loopback, without
+    /// any waiting, the median: how busy the machine was, and the least that
+    /// a request costs.
+    #[serde(default)]
+    pub send_recv_ns: f64,
     /// The version of greenring, and the commit.
     pub greenring: String,
     /// Which backend greenring chooses here by itself, and why.

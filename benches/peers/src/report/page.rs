@@ -212,6 +212,10 @@ fn origin(report: &Report) -> Markup {
             "One getppid(2)",
             figures::or_missing(Some(machine.getppid_ns), |time| format!("{time:.0} ns")),
         ),
+        (
+            "send(2) + recv(2), 64 B",
+            figures::or_missing(Some(machine.send_recv_ns), |time| format!("{time:.0} ns")),
+        ),
         ("greenring", machine.greenring.clone()),
         ("Backend", machine.backend_reason.clone()),
     ];

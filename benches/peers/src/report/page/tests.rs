@@ -65,6 +65,7 @@ fn report(sheets: Vec<Sheet>) -> Report {
             memory_mib: 24105,
             rustc: "rustc 1.95.0".to_owned(),
             getppid_ns: 125.0,
+            send_recv_ns: 2750.0,
             greenring: "0.1.0".to_owned(),
             backend_reason: "io_uring, the automatic choice".to_owned(),
         },
