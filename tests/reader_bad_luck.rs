@@ -101,6 +101,55 @@ both_backends! {
         sender.join().unwrap();
     }
 
+    fn who_sits_on_full_buffers_keeps_nobody_from_reading() {
+        const FULL: usize = 1 << 20;
+        let sitting: Vec<_> = (0..20)
+            .map(|_| {
+                let (stream, mut peer) = pair();
+                let sender = thread::spawn(move || peer.write_all(&bytes_from(0, FULL)).unwrap());
+                (stream, sender)
+            })
+            .collect();
+        let mut readers: Vec<_> = sitting.iter().map(|(stream, _)| stream.reader()).collect();
+        for reader in &mut readers {
+            reader.fill_buf().unwrap();
+            reader.consume(1);
+        }
+        let others: Vec<_> = (0..50).map(|_| pair()).collect();
+        let (streams, mut peers): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+        let echoes: Vec<_> = streams
+            .into_iter()
+            .map(|stream| {
+                thread::spawn(move || {
+                    let (mut reader, mut writer) = stream.split();
+                    io::copy(&mut reader, &mut writer).unwrap()
+                })
+            })
+            .collect();
+        for round in 0..20 {
+            for peer in &mut peers {
+                peer.write_all(&bytes_from(100 * round, 100)).unwrap();
+            }
+            for peer in &mut peers {
+                let mut back = [0; 100];
+                peer.read_exact(&mut back).unwrap();
+                assert_eq!(back[..], bytes_from(100 * round, 100));
+            }
+        }
+        drop(peers);
+        for echo in echoes {
+            assert_eq!(echo.join().unwrap(), 2000);
+        }
+        for reader in &mut readers {
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).unwrap();
+            assert!(rest == bytes_from(1, FULL - 1));
+        }
+        for (_, sender) in &sitting {
+            assert!(sender.is_finished());
+        }
+    }
+
     fn each_direction_ends_by_itself() {
         let (stream, peer) = pair();
         let echo = thread::spawn(move || {

@@ -14,8 +14,9 @@
 //! - **Starved** is a source that found no buffer (ENOBUFS). There are more then
 //!   if the limit allows it. Else its caller lets those run who may hold some, and
 //!   if there is none then either receives into memory of its own: that ends,
-//!   even if all who hold buffers wait for each other. In one turn no more sources are armed after that than there are
-//!   buffers: each of them would only come to learn the same.
+//!   even if all who hold buffers wait for each other. In one turn no more
+//!   sources are armed after that than there are buffers: each of them would only
+//!   come to learn the same.
 //! - **Stopped** it is before it is dropped: cancelled, and entered for until its
 //!   last completion is there. Without that no FIN would leave when the socket is
 //!   closed, because the kernel holds the file for as long.
