@@ -55,8 +55,8 @@ fn main() {
         runtime::backend_reason()
     );
 
-    bench.measure("yield_now, 2 green threads", Some(45.0), |n| yields(2, n));
-    bench.measure("yield_now, 1000 green threads", Some(55.0), |n| {
+    bench.measure("yield_now, 2 green threads", Some(15.0), |n| yields(2, n));
+    bench.measure("yield_now, 1000 green threads", Some(20.0), |n| {
         yields(CROWD, n)
     });
 
