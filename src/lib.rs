@@ -50,7 +50,8 @@
 //!     pool
 //!  3  fd  sync  cancel  blocking  block_on  pauses      typed operations and waiting, on park and perform
 //!  2  hub                                               the only place where a stack is switched
-//!  1  backend  hub::{stack, timers, run_queue, locals}  leaves: the kernel's side and data structures
+//!  1  backend  hub::{stack, switch, timers, run_queue,  leaves: the kernel's side, the switch itself and data
+//!              locals}                                  structures
 //!  0  atomic  std  libc  nix  io-uring  slab  (corosensei)
 //! ```
 //!
@@ -59,7 +60,9 @@
 //! → `backend/uring.rs` queues the entry, or `backend/epoll.rs` tries the call
 //! and waits for readiness. On the way back the hub's loop (`hub/mod.rs`)
 //! collects the completion, stores it in the green thread's slot, and resumes
-//! the green thread in its turn.
+//! the green thread in its turn. A `reader()` goes by `fd/reader.rs` and
+//! `hub/source.rs` instead: an operation that goes on, with buffers that
+//! `backend/buffers.rs` shares with the kernel.
 //!
 //! The rule that makes borrowed buffers sound, the landlord rule, is stated in
 //! `hub/perform.rs`.

@@ -667,3 +667,25 @@ fn receive_at_random(mut stream: TcpStream, length: usize, seed: u64) {
     }
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
+
+/// A reader that was armed and that nobody waits for can make nobody ready.
+#[test]
+fn an_idle_reader_hides_no_wait_that_nothing_can_end() {
+    const TEST: &str = "an_idle_reader_hides_no_wait_that_nothing_can_end";
+    if common::is_child("stuck") {
+        let code = common::forked(|| {
+            let (stream, _peer) = pair();
+            let limit = Some(Duration::from_millis(1));
+            stream.set_read_timeout(limit).unwrap();
+            let mut reader = stream.reader();
+            reader.fill_buf().unwrap_err();
+            thread::park();
+            0
+        });
+        assert_eq!(code, 101);
+        return;
+    }
+    common::child_on_each_backend(TEST, "stuck", &[], |child| {
+        child.assert_says(&["this wait would last for ever"]);
+    });
+}

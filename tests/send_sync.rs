@@ -184,6 +184,11 @@ fn scopes_and_pools_are_bound_to_their_os_thread() {
     assert_eq!(handle[..2], [true; 2]);
     let handle = traits_of!(thread::ScopedJoinHandle<'static, Rc<u8>>);
     assert_eq!(handle[..2], [false, true]);
+    assert_eq!(traits_of!(greenring::io::Reader<'static>)[..2], [false; 2]);
+    assert_eq!(
+        traits_of!(greenring::io::Writer<'static, net::TcpStream>)[..2],
+        [false; 2]
+    );
     assert_eq!(traits_of!(net::server::StreamServer)[..2], [false; 2]);
     assert_eq!(traits_of!(net::server::UnixServer)[..2], [false; 2]);
     assert_eq!(traits_of!(net::server::DatagramServer)[..2], [false; 2]);

@@ -229,7 +229,7 @@ impl Hub {
         let root = &root.slot;
         root.id.set(record::os_thread_id().get());
         root.extras.set(&raw const hub.extras);
-        hub.make_room()?;
+        hub.make_room(hub.table.used())?;
         Ok(hub)
     }
 
@@ -300,7 +300,7 @@ impl Hub {
             let now = self.nanoseconds(Instant::now());
             Duration::from_nanos(deadline.saturating_sub(now))
         });
-        let silent = timeout.is_none() && self.in_flight.get() == 0;
+        let silent = timeout.is_none() && self.in_flight.get() == self.sources.unheeded();
         if silent {
             match self.listen() {
                 Silence::Listen(longest) => timeout = longest,
@@ -435,20 +435,18 @@ impl Hub {
 
     #[cold]
     fn take_new_index(&self) -> io::Result<u32> {
-        let index = self.table.take_new()?;
-        if index as usize >= self.timers.borrow().room()
-            && let Err(error) = self.make_room()
-        {
-            self.table.give_back(index);
-            return Err(error);
+        // Before it is taken: one that was given back would be taken next time
+        // without another look.
+        if self.table.used() >= self.timers.borrow().room() {
+            self.make_room(self.table.used() + 1)?;
         }
-        Ok(index)
+        self.table.take_new()
     }
 
     /// Room in the tables that are addressed by index, so that arming and
     /// making ready never allocate.
-    fn make_room(&self) -> io::Result<()> {
-        let used = self.table.used().next_power_of_two();
+    fn make_room(&self, used: usize) -> io::Result<()> {
+        let used = used.next_power_of_two();
         self.run_queue.borrow_mut().reserve(used)?;
         self.timers.borrow_mut().reserve(used)?;
         Ok(())

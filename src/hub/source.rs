@@ -88,6 +88,12 @@ impl Slot {
     fn key(&self) -> Key {
         Key::of_source(self.home.index, self.generation.get())
     }
+
+    /// What was brought and has not been taken: bytes, then the end.
+    fn take_queued(&self) -> Option<Received> {
+        let lent = self.filled.pop().map(Received::Lent);
+        lent.or_else(|| self.end.take().map(Received::End))
+    }
 }
 
 /// The sources of one hub.
@@ -99,6 +105,10 @@ pub(super) struct Sources {
     ahead: RefCell<Vec<Rc<Slot>>>,
     /// Sources that were starved, armed again in this turn.
     rearmed: Cell<usize>,
+    /// Those that are armed.
+    armed: Cell<usize>,
+    /// Contexts that are parked until one brings something.
+    waiting: Cell<usize>,
     /// How often one found no buffer.
     pub(super) starved: Cell<u64>,
     /// How often one had read too far ahead.
@@ -108,6 +118,12 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn len(&self) -> usize {
         self.slots.borrow().len()
+    }
+
+    /// Operations in flight whose completion nobody waits for.
+    #[inline]
+    pub(super) fn unheeded(&self) -> usize {
+        self.armed.get().saturating_sub(self.waiting.get())
     }
 }
 
@@ -151,20 +167,14 @@ impl Source {
     pub(crate) fn next(&self, limit: Limit) -> Received {
         current::with(|context| match context {
             Context::Hub(hub) if hub.inbox.is(&self.0.home) => hub.next_of(&self.0, limit),
-            _ => self.take_queued().unwrap_or(Received::Gone),
+            _ => self.0.take_queued().unwrap_or(Received::Gone),
         })
-    }
-
-    /// What was brought and has not been taken: bytes, then the end.
-    fn take_queued(&self) -> Option<Received> {
-        let lent = self.0.filled.pop().map(Received::Lent);
-        lent.or_else(|| self.0.end.take().map(Received::End))
     }
 
     /// Ends the operation, and gives what it has brought until then.
     pub(crate) fn close(self) -> impl Iterator<Item = Received> {
         self.stop();
-        std::iter::from_fn(move || self.take_queued())
+        std::iter::from_fn(move || self.0.take_queued())
     }
 
     fn stop(&self) {
@@ -200,12 +210,14 @@ impl Hub {
         self.check_process();
         let index = self.current.get();
         let block = self.table.get(index);
+        if limit == Limit::Now {
+            // Nor may it yield: see `Hub::poll`.
+            self.stop(slot);
+            return slot.take_queued().unwrap_or(Received::Starved);
+        }
         if self.is_interrupted(block) {
             self.yield_now();
             return Received::Interrupted;
-        }
-        if limit == Limit::Now {
-            self.stop(slot);
         }
         let mut deadline = None;
         let mut has_yielded = false;
@@ -217,9 +229,6 @@ impl Hub {
             if let Some(end) = slot.end.take() {
                 self.spend_or_yield(0);
                 return Received::End(end);
-            }
-            if limit == Limit::Now {
-                return Received::Starved;
             }
             if !slot.armed.get() && !self.arm_source(slot) {
                 if has_yielded {
@@ -240,7 +249,11 @@ impl Hub {
             let wait = self.begin_wait(index);
             slot.waiter.set((index, wait));
             let subject = slot.operation.descriptor().fd as usize;
-            match self.park(wait, Why::Source, subject, deadline) {
+            let waiting = &self.sources.waiting;
+            waiting.set(waiting.get() + 1);
+            let wakeup = self.park(wait, Why::Source, subject, deadline);
+            waiting.set(waiting.get() - 1);
+            match wakeup {
                 Wakeup::Unparked => {}
                 Wakeup::TimedOut => return Received::TimedOut,
                 Wakeup::Interrupted => return Received::Interrupted,
@@ -270,6 +283,7 @@ impl Hub {
         match submitted {
             Submitted::Pending => {
                 slot.armed.set(true);
+                self.sources.armed.set(self.sources.armed.get() + 1);
                 slot.stopping.set(false);
                 self.in_flight.set(self.in_flight.get() + 1);
             }
@@ -347,6 +361,7 @@ impl Hub {
             }
         } else {
             slot.armed.set(false);
+            self.sources.armed.set(self.sources.armed.get() - 1);
             self.in_flight.set(self.in_flight.get() - 1);
             match -result {
                 _ if slot.stopping.get() && is_cut_short(result) => {}

@@ -77,7 +77,7 @@ impl PipeReader {
     }
 
     /// Reads the pipe by buffers that the kernel lends: nothing is copied, and a
-    /// pipe that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    /// pipe that is idle holds no memory. See [`Reader`].
     ///
     /// Bytes that were received and not consumed stay with the pipe.
     ///

@@ -488,7 +488,7 @@ impl TcpStream {
     }
 
     /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
-    /// connection that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    /// connection that is idle holds no memory. See [`Reader`].
     ///
     /// Bytes that were received and not consumed stay with the stream.
     ///
@@ -528,7 +528,7 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`Writer`](crate::io::Writer).
+    /// See [`Writer`].
     pub fn split(&self) -> (Reader<'_>, Writer<'_, Self>) {
         (self.reader(), Writer::new(self))
     }

@@ -81,7 +81,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of the panic that ended it; or [`Cancelled`] if it was
+    /// The payload of the panic that ended it; or [`Cancelled`](crate::Cancelled) if it was
     /// cancelled, or abandoned with its hub.
     ///
     /// # Panics
@@ -144,7 +144,7 @@ impl<T> JoinHandle<T> {
     /// the next one in which it would, see [`cancel`].
     ///
     /// It only asks; [`join`](Self::join) tells the end, which is
-    /// [`Cancelled`] unless the green thread had its result already. Cancelled
+    /// [`Cancelled`](crate::Cancelled) unless the green thread had its result already. Cancelled
     /// before it has started, its closure is dropped and never runs. One that
     /// has ended takes no notice; asking again changes nothing. May be called
     /// on any OS thread, and by the green thread itself.

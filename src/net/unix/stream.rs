@@ -449,7 +449,7 @@ impl UnixStream {
     }
 
     /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
-    /// connection that is idle holds no memory. See [`Reader`](crate::io::Reader).
+    /// connection that is idle holds no memory. See [`Reader`].
     /// Descriptors that are passed over the stream are closed, as by a plain read.
     ///
     /// Bytes that were received and not consumed stay with the stream.
@@ -489,7 +489,7 @@ impl UnixStream {
     ///
     /// # Examples
     ///
-    /// See [`Writer`](crate::io::Writer).
+    /// See [`Writer`].
     pub fn split(&self) -> (Reader<'_>, Writer<'_, Self>) {
         (self.reader(), Writer::new(self))
     }
