@@ -6,8 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use crate::machine::{cpu_time, cpu_time_since, getppid_nanoseconds};
 use crate::statistics::median;
 
-/// Messages of one measurement.
-const MESSAGES: u32 = 1000;
+/// Requests and replies of one measurement.
+const ROUND_TRIPS: u32 = 500;
 
 /// Bytes of a message.
 const SIZE: usize = 64;
@@ -34,10 +34,12 @@ impl Yardstick {
     pub fn new() -> io::Result<Yardstick> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let one = TcpStream::connect(listener.local_addr()?)?;
+        let (other, _) = listener.accept()?;
         one.set_nodelay(true)?;
+        other.set_nodelay(true)?;
         Ok(Yardstick {
             one,
-            other: listener.accept()?.0,
+            other,
             getppid: Vec::new(),
             messages: Vec::new(),
         })
@@ -46,12 +48,16 @@ impl Yardstick {
     pub fn sample(&mut self) -> io::Result<()> {
         let mut message = [b'.'; SIZE];
         let start = cpu_time();
-        for _ in 0..MESSAGES {
+        for _ in 0..ROUND_TRIPS {
+            // There and back: in one direction alone TCP acknowledges every message
+            // by a packet of its own.
             self.one.write_all(&message)?;
             self.other.read_exact(&mut message)?;
+            self.other.write_all(&message)?;
+            self.one.read_exact(&mut message)?;
         }
         let elapsed = cpu_time_since(start).as_nanos() as f64;
-        self.messages.push(elapsed / f64::from(MESSAGES));
+        self.messages.push(elapsed / f64::from(2 * ROUND_TRIPS));
         self.getppid.push(getppid_nanoseconds());
         Ok(())
     }
