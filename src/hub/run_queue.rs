@@ -66,13 +66,17 @@ impl RunQueue {
     /// Behind all that are ready, whatever the order: for one that lets them go first.
     #[inline]
     pub(crate) fn push_last(&mut self, index: u32) {
-        if self.len() == self.ring.len() {
+        let length = self.len();
+        if length == self.ring.len() {
             self.grow();
         }
-        let place = self.place(self.len());
+        let place = self.place(length);
         self.ring[place] = index;
         self.back = self.back.wrapping_add(1);
-        self.most = self.most.max(self.len());
+        // A branch that is hardly ever taken costs less than a store each time.
+        if length >= self.most {
+            self.most = length + 1;
+        }
     }
 
     #[cold]

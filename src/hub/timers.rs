@@ -155,7 +155,9 @@ impl Timers {
         assert!(node.next == NONE, "a green thread has one deadline");
         node.tick = deadline.div_ceil(TICK).max(self.position);
         self.armed += 1;
-        self.most = self.most.max(self.armed);
+        if self.armed > self.most {
+            self.most = self.armed;
+        }
         self.set += 1;
         self.link(index);
     }
