@@ -45,7 +45,8 @@ const HUBS: [(&str, Backend, u32, u16, u64); 4] = [
     ("epoll", Backend::Epoll, 512, 1024, 20),
 ];
 
-/// Percent of the requests after which memory is first looked at.
+/// Percent of the requests that a first hub like each of these serves, after which
+/// memory is looked at.
 const WARM_UP: u64 = 5;
 
 /// Bytes of memory that the allocator may have kept for itself.
@@ -99,39 +100,42 @@ fn main() -> ExitCode {
     println!("soak: --requests {requests} --seed {seed} --connections {connections}");
     let mut first = 0;
     for (name, backend, entries, buffers, share) in HUBS {
+        let builder = Builder::new().backend(backend);
+        let builder = builder.ring_entries(entries).reader_buffers(buffers);
         let requests = requests * share / 100;
-        let begin = Instant::now();
-        let soaked = Builder::new()
-            .backend(backend)
-            .ring_entries(entries)
-            .reader_buffers(buffers)
-            .run(|| {
+        let mut soak = |requests| {
+            builder.clone().run(|| {
                 let tally = Rc::new(Tally::default());
-                let mut plan = Plan {
+                let plan = Plan {
                     seed,
                     first,
-                    requests: requests * WARM_UP / 100,
+                    requests,
                     connections,
                 };
-                plan.first = crowd::run(plan, &tally)?;
-                let warm = resident_bytes();
-                plan.requests = requests;
                 first = crowd::run(plan, &tally)?;
-                let end = resident_bytes();
-                println!("{name}: {tally}, in {:.1?}", begin.elapsed());
-                println!("{}", runtime::stats());
+                Ok::<_, greenring::io::Error>((tally, runtime::stats(), resident_bytes()))
+            })
+        };
+        let warm_up = soak(requests * WARM_UP / 100);
+        let begin = Instant::now();
+        let before = resident_bytes();
+        match warm_up
+            .and_then(|warm_up| warm_up)
+            .and_then(|_| soak(requests)?)
+        {
+            Ok((tally, stats, resident)) => {
+                println!("{name}: {tally}, in {:.1?}\n{stats}", begin.elapsed());
+                let after = resident_bytes();
                 println!(
-                    "memory: {} kB after the first {WARM_UP} %, {} kB at the end\n",
-                    warm >> 10,
-                    end >> 10
+                    "memory: {} kB before, {} kB at the end, {} kB after it\n",
+                    before >> 10,
+                    resident >> 10,
+                    after >> 10
                 );
-                assert!(end <= warm + SLACK, "the memory has grown");
-                Ok::<(), greenring::io::Error>(())
-            });
-        match soaked {
-            Ok(Ok(())) => {}
+                assert!(after <= before + SLACK, "the memory has grown");
+            }
             Err(error) if backend == Backend::Uring => println!("{name}: skipped, {error}\n"),
-            Err(error) | Ok(Err(error)) => {
+            Err(error) => {
                 eprintln!("soak: {name}: {error}");
                 return ExitCode::FAILURE;
             }
