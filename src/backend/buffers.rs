@@ -191,7 +191,7 @@ impl Buffers {
         // Only the fields of the buffer are written, not the tail that lies in
         // the first entry's padding.
         let entry = unsafe { &mut *ring.add(usize::from(tail & (self.entries - 1))) };
-        entry.set_addr(self.start(buffer) as u64);
+        entry.set_addr(self.start(buffer).as_ptr() as u64);
         entry.set_len(BUFFER_SIZE as u32);
         entry.set_bid(buffer);
         self.tail.set(tail.wrapping_add(1));
@@ -205,14 +205,10 @@ impl Buffers {
         self.held.set(self.held.get() - length as usize);
     }
 
-    fn start(&self, buffer: u16) -> *mut u8 {
+    #[inline]
+    fn start(&self, buffer: u16) -> NonNull<u8> {
         // SAFETY: there are that many buffers in the mapping.
-        unsafe {
-            self.memory
-                .start
-                .as_ptr()
-                .add(usize::from(buffer) * BUFFER_SIZE)
-        }
+        unsafe { self.memory.start.add(usize::from(buffer) * BUFFER_SIZE) }
     }
 }
 
@@ -223,8 +219,21 @@ impl Buffers {
 #[derive(Debug)]
 pub(crate) struct LentBuffer {
     buffers: Rc<Buffers>,
-    buffer: u16,
+    /// What is left of the bytes in it.
+    start: NonNull<u8>,
     length: u32,
+    buffer: u16,
+}
+
+impl LentBuffer {
+    /// Forgets the first bytes.
+    #[inline]
+    pub(crate) fn advance(&mut self, amount: usize) {
+        assert!(amount <= self.length as usize);
+        // SAFETY: not beyond the end of what is in the buffer.
+        self.start = unsafe { self.start.add(amount) };
+        self.length -= amount as u32;
+    }
 }
 
 impl Deref for LentBuffer {
@@ -234,7 +243,7 @@ impl Deref for LentBuffer {
     fn deref(&self) -> &[u8] {
         // SAFETY: the buffer was handed over by the kernel, which leaves it
         // alone until it is given back, and has so many bytes in it.
-        unsafe { std::slice::from_raw_parts(self.buffers.start(self.buffer), self.length as usize) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length as usize) }
     }
 }
 
@@ -318,9 +327,10 @@ impl Filled {
         self.count.set(self.count.get() - 1);
         self.bytes.set(self.bytes.get() - length as usize);
         Some(LentBuffer {
+            start: self.buffers.start(buffer),
             buffers: Rc::clone(&self.buffers),
-            buffer,
             length,
+            buffer,
         })
     }
 }
@@ -339,7 +349,7 @@ mod tests {
     fn receive(buffers: &Buffers, filled: &Filled, buffer: u16, bytes: &[u8]) {
         buffers.note_taken();
         // SAFETY: the buffer is as long, and nobody has it.
-        unsafe { std::ptr::copy(bytes.as_ptr(), buffers.start(buffer), bytes.len()) };
+        unsafe { std::ptr::copy(bytes.as_ptr(), buffers.start(buffer).as_ptr(), bytes.len()) };
         filled.push(buffer, bytes.len());
     }
 
@@ -397,8 +407,10 @@ mod tests {
         let buffers = Buffers::new(2).unwrap();
         let filled = Filled::new(Rc::clone(&buffers));
         receive(&buffers, &filled, 1, b"late");
-        let late = filled.pop().unwrap();
+        let mut late = filled.pop().unwrap();
         drop((filled, buffers));
         assert_eq!(&*late, b"late");
+        late.advance(3);
+        assert_eq!(&*late, b"e");
     }
 }

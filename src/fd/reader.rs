@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::ahead::Ahead;
 use super::count;
@@ -82,21 +83,12 @@ pub struct Reader<'a> {
     /// Where the kernel fills buffers of its choice.
     source: Option<Source>,
     /// What is being consumed.
-    chunk: Chunk,
-    /// How much of it was consumed.
-    consumed: usize,
-    /// Memory of its own for receives without a source; empty until one is needed.
-    own: Box<[u8]>,
-}
-
-/// Bytes that were received.
-enum Chunk {
-    None,
-    Lent(LentBuffer),
-    /// The begin of the reader's own memory.
-    Own(usize),
-    /// What an earlier reader has left.
-    Left(Vec<u8>),
+    lent: Option<LentBuffer>,
+    /// What is being consumed if nothing is lent: what an earlier reader has left,
+    /// then what was received without a source. Without memory until it is needed.
+    own: Vec<u8>,
+    /// Which part of it.
+    filled: Range<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -108,12 +100,9 @@ impl<'a> Reader<'a> {
         Reader {
             stream,
             source: None,
-            chunk: match left.is_empty() {
-                true => Chunk::None,
-                false => Chunk::Left(left),
-            },
-            consumed: 0,
-            own: Box::default(),
+            lent: None,
+            filled: 0..left.len(),
+            own: left,
         }
     }
 
@@ -136,42 +125,47 @@ impl<'a> Reader<'a> {
     /// ```
     #[inline]
     pub fn buffer(&self) -> &[u8] {
-        let bytes: &[u8] = match &self.chunk {
-            Chunk::None => &[],
-            Chunk::Lent(buffer) => buffer,
-            Chunk::Own(filled) => &self.own[..*filled],
-            Chunk::Left(bytes) => bytes,
-        };
-        &bytes[self.consumed..]
+        match &self.lent {
+            Some(buffer) => buffer,
+            None => &self.own[self.filled.clone()],
+        }
     }
 
     /// Receives the next bytes; none at the end.
     fn refill(&mut self) -> io::Result<()> {
+        debug_assert!(self.buffer().is_empty());
         let limit = self.stream.begin()?;
         if self.is_sourced(limit)
             && let Some(source) = &self.source
         {
             match source.next(limit) {
                 Received::Lent(buffer) => {
-                    self.own = Box::default();
-                    self.chunk = Chunk::Lent(buffer);
+                    if !self.own.is_empty() {
+                        self.forget_own();
+                    }
+                    self.lent = Some(buffer);
                     return Ok(());
                 }
-                Received::End(result) => {
-                    return ended(result);
-                }
+                Received::End(result) => return ended(result),
                 Received::TimedOut => return count(Performed::TimedOut).map(drop),
                 Received::Interrupted => cancel::raise(),
                 Received::Starved => {}
                 Received::Gone => self.source = None,
             }
         }
-        if self.own.is_empty() {
-            self.own = vec![0; OWN_SIZE].into();
+        // What an earlier reader has left may be of any length.
+        if self.own.len() != OWN_SIZE {
+            self.forget_own();
+            self.own = vec![0; OWN_SIZE];
         }
-        let filled = self.stream.receive(&mut self.own)?;
-        self.chunk = Chunk::Own(filled);
+        self.filled = 0..self.stream.receive(&mut self.own)?;
         Ok(())
+    }
+
+    #[cold]
+    fn forget_own(&mut self) {
+        self.own = Vec::new();
+        self.filled = 0..0;
     }
 
     /// Whether there is a source to ask; makes one if it can.
@@ -204,7 +198,6 @@ impl BufRead for Reader<'_> {
     #[inline]
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.buffer().is_empty() {
-            self.consume(0);
             self.refill()?;
         }
         Ok(self.buffer())
@@ -212,13 +205,16 @@ impl BufRead for Reader<'_> {
 
     #[inline]
     fn consume(&mut self, amount: usize) {
-        let left = self.buffer().len();
-        if amount < left {
-            self.consumed += amount;
-        } else {
+        match &mut self.lent {
+            Some(buffer) if amount < buffer.len() => buffer.advance(amount),
             // It goes back to the kernel at once.
-            self.chunk = Chunk::None;
-            self.consumed = 0;
+            Some(_) => self.lent = None,
+            None => {
+                self.filled.start = self
+                    .filled
+                    .end
+                    .min(self.filled.start.saturating_add(amount))
+            }
         }
     }
 }

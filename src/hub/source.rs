@@ -30,9 +30,10 @@ use slab::Slab;
 use super::Hub;
 use super::counters::count;
 use super::current::{self, Context};
+use super::green_thread::GreenThread;
 use super::inbox::Home;
 use super::perform::{Limit, is_cut_short};
-use super::state::{ROOT, Wakeup, Why};
+use super::state::{ROOT, State, Wakeup, Why};
 use crate::backend::{Completion, Filled, Key, LentBuffer, Operation, Submitted};
 
 /// Buffers that a source has queued when it is stopped for a while.
@@ -206,10 +207,44 @@ impl Drop for Source {
 }
 
 impl Hub {
+    /// The next of a source for a caller whom nothing limits: the common case in
+    /// one frame.
+    #[inline]
     fn next_of(&self, slot: &Slot, limit: Limit) -> Received {
         self.check_process();
-        let index = self.current.get();
-        let block = self.table.get(index);
+        let (index, block) = self.running();
+        while limit == Limit::Forever && block.slot.attention.get() == 0 {
+            if let Some(buffer) = slot.filled.pop() {
+                self.spend_or_yield(buffer.len() as i32);
+                return Received::Lent(buffer);
+            }
+            if !slot.armed.get() || slot.end.get().is_some() {
+                break;
+            }
+            let wait = self.begin_wait(index);
+            slot.waiter.set((index, wait));
+            let subject = slot.operation.descriptor().fd as usize;
+            block.slot.subject.set(subject as *const ());
+            block.slot.state.set(State::Parked(Why::Source));
+            self.sources.waiting.set(self.sources.waiting.get() + 1);
+            self.switch_away(index, block);
+            self.sources.waiting.set(self.sources.waiting.get() - 1);
+            // A limit that was held back may have been armed meanwhile.
+            if block.slot.attention.get() != 0 {
+                self.timers.borrow_mut().cancel(index);
+            }
+        }
+        self.next_with_care(index, block, slot, limit)
+    }
+
+    #[inline(never)]
+    fn next_with_care(
+        &self,
+        index: u32,
+        block: &GreenThread,
+        slot: &Slot,
+        limit: Limit,
+    ) -> Received {
         if limit == Limit::Now {
             // Nor may it yield: see `Hub::poll`.
             self.stop(slot);
