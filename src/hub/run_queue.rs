@@ -26,7 +26,7 @@ pub(crate) struct RunQueue {
     back: usize,
     /// What places are drawn from; `None` is first in, first out.
     shuffle: Option<u64>,
-    /// The most that were in the queue at once, lately.
+    /// The most that were in the queue at once, lately; never less than there are.
     most: usize,
 }
 
@@ -64,25 +64,31 @@ impl RunQueue {
     }
 
     /// Behind all that are ready, whatever the order: for one that lets them go first.
+    ///
+    /// The queue was never longer than its ring, so while it is not longer than ever there is room:
+    /// knowing how long it was costs nothing.
     #[inline]
     pub(crate) fn push_last(&mut self, index: u32) {
-        let length = self.len();
-        if length == self.ring.len() {
-            self.grow();
+        if self.len() == self.most {
+            return self.push_behind_the_most(index);
         }
-        let place = self.place(length);
-        self.ring[place] = index;
-        self.back = self.back.wrapping_add(1);
-        // A branch that is hardly ever taken costs less than a store each time.
-        if length >= self.most {
-            self.most = length + 1;
-        }
+        self.put(index);
     }
 
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) {
+    fn push_behind_the_most(&mut self, index: u32) {
         self.reserve(self.len() + 1).expect("room for the ready");
+        self.put(index);
+        self.most = self.len();
+    }
+
+    /// Puts one behind all others, for which there is room.
+    #[inline]
+    fn put(&mut self, index: u32) {
+        let place = self.place(self.len());
+        self.ring[place] = index;
+        self.back = self.back.wrapping_add(1);
     }
 
     /// Where the one is that is taken after `before` others.
@@ -130,9 +136,7 @@ impl RunQueue {
     ) -> Option<u32> {
         let next = self.pop_if(may_leave)?;
         // Its place is free now.
-        let place = self.place(self.len());
-        self.ring[place] = index;
-        self.back = self.back.wrapping_add(1);
+        self.put(index);
         Some(next)
     }
 
