@@ -112,7 +112,8 @@ impl Stats {
     /// use std::time::Duration;
     ///
     /// let before = runtime::stats();
-    /// thread::sleep(Duration::from_millis(1));
+    /// let sleeps = || thread::sleep(Duration::from_millis(1));
+    /// thread::spawn(sleeps).join().unwrap();
     /// let work = runtime::stats().since(&before);
     /// assert_eq!((work.timers_set, work.timers_fired), (1, 1));
     /// ```
