@@ -150,8 +150,10 @@ impl Builder {
     }
 
     /// Sets how many buffers of 64 KiB the [readers](crate::io::Reader) of the hub
-    /// share at the most, 1 to 16384. The hub begins with a few and takes more
-    /// when they run out; memory that was never received into is not used.
+    /// share at the most, 1 to 16384. The hub begins with 16 and takes more
+    /// when they run out, unless those that are held have much in them: bulk data
+    /// is to stay in the processor's cache. Memory that was never received into is
+    /// not used, and an idle hub keeps that of 64 buffers at the most.
     ///
     /// # Examples
     ///

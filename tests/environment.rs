@@ -86,6 +86,8 @@ fn a_wrong_value_is_refused_by_name() {
         ("GREENRING_RING_ENTRIES", "", "2 to 32768"),
         ("GREENRING_DISABLE", "uring,bogus", "guard_install"),
         ("GREENRING_DISABLE", "uring epoll", "guard_install"),
+        ("GREENRING_READER_BUFFERS", "0", "from 1 to 16384"),
+        ("GREENRING_READER_BUFFERS", "64k", "from 1 to 16384"),
         ("GREENRING_TRACE", "0", "milliseconds from 1 to 3600000"),
         ("GREENRING_TRACE", "1s", "milliseconds from 1 to 3600000"),
     ] {

@@ -85,7 +85,7 @@ both_backends! {
             told.set(near.write(&vec![7; 16 << 20]).unwrap());
             near.write_all(&[8]).unwrap();
         });
-        thread::sleep(Duration::from_millis(1));
+        common::net::wait_for_parked(1);
         writer.cancel();
         assert!(Cancelled::is(&*writer.join().unwrap_err()));
         assert!(written.get() > 0);

@@ -49,6 +49,9 @@ const STEP: u16 = 16;
 /// not have left it.
 const MOST_HELD: usize = 512 << 10;
 
+/// Buffers whose memory an idle hub keeps.
+const KEPT: u16 = 64;
+
 /// No buffer.
 const NONE: u16 = u16::MAX;
 
@@ -105,6 +108,8 @@ pub(crate) struct Buffers {
     available: Cell<u16>,
     /// Bytes in the others.
     held: Cell<usize>,
+    /// Buffers beyond those that an idle hub keeps were received into.
+    has_excess: Cell<bool>,
     tail: Cell<u16>,
 }
 
@@ -128,6 +133,7 @@ impl Buffers {
             provided: Cell::new(0),
             available: Cell::new(0),
             held: Cell::new(0),
+            has_excess: Cell::new(false),
             tail: Cell::new(0),
         };
         // Huge pages would make a few messages megabytes.
@@ -171,6 +177,31 @@ impl Buffers {
     /// Buffers in circulation.
     pub(super) fn provided(&self) -> usize {
         self.provided.get().into()
+    }
+
+    /// Whether [`trim`](Buffers::trim) would do something: nobody has a buffer, and
+    /// there is memory in more of them than an idle hub keeps.
+    pub(super) fn has_excess(&self) -> bool {
+        self.has_excess.get() && self.available.get() == self.provided.get()
+    }
+
+    /// Returns that memory to the kernel. The buffers stay in the ring.
+    pub(super) fn trim(&self) {
+        if !self.has_excess() {
+            return;
+        }
+        self.has_excess.set(false);
+        let count = usize::from(self.provided.get() - KEPT);
+        // SAFETY: nobody has one of these buffers, and what the kernel receives
+        // into them it writes to fresh pages.
+        let returned = unsafe {
+            madvise(
+                self.start(KEPT).cast(),
+                count * BUFFER_SIZE,
+                MmapAdvise::MADV_DONTNEED,
+            )
+        };
+        debug_assert!(returned.is_ok());
     }
 
     /// Notes that the kernel has handed a buffer over.
@@ -299,6 +330,9 @@ impl Filled {
             return self.buffers.give_back(buffer);
         }
         debug_assert!(length <= BUFFER_SIZE);
+        if buffer >= KEPT {
+            self.buffers.has_excess.set(true);
+        }
         let link = &self.buffers.links[usize::from(buffer)];
         link.next.set(NONE);
         link.length.set(length as u32);
@@ -400,6 +434,27 @@ mod tests {
         assert_eq!(small.available(), 3);
         assert_eq!(small.parts().1, 4);
         assert!(!small.grow());
+    }
+
+    #[test]
+    fn memory_beyond_what_is_kept_goes_back_when_nobody_has_a_buffer() {
+        let buffers = Buffers::new(100).unwrap();
+        while buffers.grow() {}
+        let filled = Filled::new(Rc::clone(&buffers));
+        receive(&buffers, &filled, KEPT - 1, b"kept");
+        assert!(!buffers.has_excess());
+        receive(&buffers, &filled, KEPT, b"gone");
+        assert!(!buffers.has_excess(), "it is held");
+        drop(filled);
+        assert!(buffers.has_excess());
+        buffers.trim();
+        assert!(!buffers.has_excess());
+        let filled = Filled::new(Rc::clone(&buffers));
+        for (buffer, bytes) in [(KEPT - 1, *b"kept"), (KEPT, [0; 4])] {
+            buffers.note_taken();
+            filled.push(buffer, 4);
+            assert_eq!(*filled.pop().unwrap(), bytes);
+        }
     }
 
     #[test]

@@ -394,6 +394,23 @@ impl Backend {
         }
     }
 
+    /// Whether [`trim`](Backend::trim) would return memory to the kernel.
+    #[inline]
+    pub(crate) fn has_excess(&self) -> bool {
+        match self {
+            Backend::Uring(uring) => uring.has_excess(),
+            Backend::Epoll(_) => false,
+        }
+    }
+
+    /// Returns memory that an idle hub should not hold.
+    pub(crate) fn trim(&self) {
+        match self {
+            Backend::Uring(uring) => uring.trim(),
+            Backend::Epoll(_) => {}
+        }
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         match self {
             Backend::Uring(uring) => uring.counters(),

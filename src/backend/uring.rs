@@ -285,6 +285,20 @@ impl Uring {
         self.buffers.as_ref().filter(|_| *known)
     }
 
+    /// Whether [`trim`](Uring::trim) would return memory.
+    pub(super) fn has_excess(&self) -> bool {
+        self.buffers
+            .as_ref()
+            .is_some_and(|buffers| buffers.has_excess())
+    }
+
+    /// Returns memory that an idle hub should not hold.
+    pub(super) fn trim(&self) {
+        if let Some(buffers) = &self.buffers {
+            buffers.trim();
+        }
+    }
+
     /// Queues an operation, or performs a send at once when nothing else is
     /// ready.
     ///

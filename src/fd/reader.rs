@@ -35,30 +35,37 @@ pub(crate) trait Stream {
 /// Reads a stream by buffers that the kernel fills and lends.
 ///
 /// Made by [`TcpStream::reader`](crate::net::TcpStream::reader),
-/// [`UnixStream::reader`](crate::os::unix::net::UnixStream::reader) and
-/// [`PipeReader::reader`](crate::io::PipeReader::reader).
+/// [`UnixStream::reader`](crate::os::unix::net::UnixStream::reader),
+/// [`PipeReader::reader`](crate::io::PipeReader::reader) and the pipes of a
+/// [`Child`](crate::process::Child).
 /// [`fill_buf`](BufRead::fill_buf) gives the buffer that the kernel has received into,
 /// and [`consume`](BufRead::consume) gives it back when all of it was used: nothing is
 /// copied, a connection that is idle holds no buffer, and one submission serves for
 /// many messages.
 ///
-/// It reads ahead. With what nobody has asked for yet it stops after 16 buffers or
-/// 256 KiB, and goes on when they have been taken, so that a
+/// It reads ahead. When 16 buffers or 256 KiB wait to be consumed it stops (up to 1
+/// MiB may have come in by then), and goes on when they have been taken, so that a
 /// slow consumer slows its sender down. The bytes belong to the stream: those
 /// that were not consumed when the reader is dropped are what the next read,
 /// peek or reader sees first. A [time limit](crate::net::TcpStream::set_read_timeout), a
 /// [`timeout`](crate::time::timeout) or a
-/// [cancel](crate::thread::JoinHandle::cancel) never loses any.
+/// [cancel](crate::thread::JoinHandle::cancel) loses none that was not consumed; but
+/// what `read_line` and its kin have consumed, and not returned when they are
+/// interrupted, is where they have put it, as with `std::io::BufReader`.
 ///
-/// The buffers, of 64 KiB, are shared by all readers of a hub
-/// (`GREENRING_READER_BUFFERS` is how many there may be). When they run out, and
-/// where there is no such thing (the epoll backend, Linux before 6.1, for pipes
-/// before 6.7, for FIFOs), a reader has a buffer of its own of 16 KiB, as
+/// The buffers, of 64 KiB, are shared by all readers of a hub, which has more of them
+/// as long as there is little in those that are held, up to
+/// [`reader_buffers`](crate::runtime::Builder::reader_buffers). Who finds none, and
+/// everybody where there is no such thing (the epoll backend, Linux before 6.1, for
+/// pipes before 6.7, for FIFOs), has a buffer of its own of 16 KiB, as
 /// `std::io::BufReader` has.
 ///
 /// While a reader exists, reads by other means of the same stream, or of a clone
-/// made by `try_clone`, fail with `ResourceBusy`. A stream that is converted to
-/// std's type leaves behind what was read ahead.
+/// made by `try_clone`, fail with `ResourceBusy`; so they do for ever if it is leaked,
+/// or abandoned with its green thread when its OS thread ends. What it has received
+/// ahead is not seen through the descriptor: by
+/// [`wait_readable`](crate::net::wait_readable), by a child process, or by std's type
+/// when the stream is converted.
 ///
 /// # Examples
 ///
@@ -135,14 +142,14 @@ impl<'a> Reader<'a> {
     fn refill(&mut self) -> io::Result<()> {
         debug_assert!(self.buffer().is_empty());
         let limit = self.stream.begin()?;
-        if self.is_sourced(limit)
-            && let Some(source) = &self.source
-        {
+        let is_sourced = self.is_sourced(limit);
+        if is_sourced && !self.own.is_empty() {
+            // Nobody knows how long the wait will be.
+            self.forget_own();
+        }
+        if let Some(source) = &self.source {
             match source.next(limit) {
                 Received::Lent(buffer) => {
-                    if !self.own.is_empty() {
-                        self.forget_own();
-                    }
                     self.lent = Some(buffer);
                     return Ok(());
                 }
@@ -290,7 +297,6 @@ impl fmt::Debug for Reader<'_> {
 /// assert_eq!(other.reader().fill_buf()?, b"ping");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Writer<'a, S> {
     stream: &'a S,
     /// As its reader.
@@ -320,7 +326,18 @@ where
     }
 
     #[inline]
+    fn write_all(&mut self, buffer: &[u8]) -> io::Result<()> {
+        self.stream.write_all(buffer)
+    }
+
+    #[inline]
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Writer<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Writer").field(self.stream).finish()
     }
 }

@@ -307,7 +307,7 @@ impl Hub {
                 Silence::Stuck => return self.unpark_root_as(Wakeup::Stuck),
             }
         }
-        let has_excess = self.stacks.borrow().excess() > 0;
+        let has_excess = self.stacks.borrow().excess() > 0 || self.backend.borrow().has_excess();
         if has_excess {
             timeout = Some(timeout.map_or(TRIM_PAUSE, |timeout| timeout.min(TRIM_PAUSE)));
         }
@@ -332,6 +332,7 @@ impl Hub {
     #[allow(unsafe_code)] // Frees blocks.
     #[cold]
     fn trim(&self) {
+        self.backend.borrow().trim();
         let mut stacks = self.stacks.borrow_mut();
         stacks.trim();
         // SAFETY: on the loop's stack, and a suspended context goes on with its own

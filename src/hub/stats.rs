@@ -145,8 +145,10 @@ impl Stats {
     /// Operations for each system call that hands them over or waits; 0 if there
     /// was none.
     ///
-    /// The more, the less the kernel's doors cost. Below 1 the hub sleeps more
-    /// often than it has work.
+    /// The more, the less the kernel's doors cost. What a
+    /// [`Reader`](crate::io::Reader) receives counts as one operation for as long as
+    /// it goes on: there [`completions_per_enter`](Stats::completions_per_enter) tells
+    /// more.
     ///
     /// # Examples
     ///

@@ -76,8 +76,8 @@ impl PipeReader {
         Ok(PipeReader(File::duplicate(&self.0, std)))
     }
 
-    /// Reads the pipe by buffers that the kernel lends: nothing is copied, and a
-    /// pipe that is idle holds no memory. See [`Reader`].
+    /// Reads the pipe by buffers that the kernel lends, where it has any: nothing is
+    /// copied, and a pipe that is idle holds no memory. See [`Reader`].
     ///
     /// Bytes that were received and not consumed stay with the pipe.
     ///

@@ -487,8 +487,8 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
-    /// connection that is idle holds no memory. See [`Reader`].
+    /// Reads the stream by buffers that the kernel lends, where it has any: nothing is
+    /// copied, and a connection that is idle holds no memory. See [`Reader`].
     ///
     /// Bytes that were received and not consumed stay with the stream.
     ///

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::process::{self};
 
-use crate::fd::{File, descriptor_traits};
+use crate::fd::{File, Reader, descriptor_traits};
 
 /// Writes to a child's standard input, as `std::process::ChildStdin`.
 ///
@@ -39,6 +39,36 @@ pub struct ChildStdin(pub(crate) File<process::ChildStdin>);
 /// ```
 pub struct ChildStdout(pub(crate) File<process::ChildStdout>);
 
+impl ChildStdout {
+    /// Reads the pipe by buffers that the kernel lends, where it has any: nothing is
+    /// copied, and a pipe that is idle holds no memory. See [`Reader`].
+    ///
+    /// # Panics
+    ///
+    /// The pipe has a reader already.
+    ///
+    /// # Difference from std
+    ///
+    /// std has no such method; `std::io::BufReader` is the nearest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::io::BufRead;
+    /// use greenring::process::{Command, Stdio};
+    ///
+    /// let mut child = Command::new("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+    /// let out = child.stdout.take().unwrap();
+    /// let lines: Vec<_> = out.reader().lines().map(Result::unwrap).collect();
+    /// assert_eq!(lines, ["hello"]);
+    /// # child.wait()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.0)
+    }
+}
+
 /// Reads from a child's standard error, as `std::process::ChildStderr`.
 ///
 /// # Examples
@@ -55,6 +85,36 @@ pub struct ChildStdout(pub(crate) File<process::ChildStdout>);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct ChildStderr(pub(crate) File<process::ChildStderr>);
+
+impl ChildStderr {
+    /// Reads the pipe by buffers that the kernel lends, where it has any: nothing is
+    /// copied, and a pipe that is idle holds no memory. See [`Reader`].
+    ///
+    /// # Panics
+    ///
+    /// The pipe has a reader already.
+    ///
+    /// # Difference from std
+    ///
+    /// std has no such method; `std::io::BufReader` is the nearest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use greenring::io::BufRead;
+    /// use greenring::process::{Command, Stdio};
+    ///
+    /// let mut child = Command::new("sh").args(["-c", "echo oh >&2"]).stderr(Stdio::piped()).spawn()?;
+    /// let err = child.stderr.take().unwrap();
+    /// let lines: Vec<_> = err.reader().lines().map(Result::unwrap).collect();
+    /// assert_eq!(lines, ["oh"]);
+    /// # child.wait()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.0)
+    }
+}
 
 impl Write for &ChildStdin {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {

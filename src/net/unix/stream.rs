@@ -448,8 +448,8 @@ impl UnixStream {
         rights::receive(&self.0, bytes, most)
     }
 
-    /// Reads the stream by buffers that the kernel lends: nothing is copied, and a
-    /// connection that is idle holds no memory. See [`Reader`].
+    /// Reads the stream by buffers that the kernel lends, where it has any: nothing is
+    /// copied, and a connection that is idle holds no memory. See [`Reader`].
     /// Descriptors that are passed over the stream are closed, as by a plain read.
     ///
     /// Bytes that were received and not consumed stay with the stream.
