@@ -9,7 +9,7 @@
 //! | `GREENRING_STACK_SIZE` | bytes, 16384 to 1073741824 | 262144 |
 //! | `GREENRING_RING_ENTRIES` | 2 to 32768 | 512 |
 //! | `GREENRING_READER_BUFFERS` | 1 to 16384, buffers of 64 KiB that readers share | 1024 |
-//! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `accept_poll_first`, `multishot_recv`, `guard_install`, `epoll_pwait2` | none |
+//! | `GREENRING_DISABLE` | names separated by commas: `uring`, `no_sqarray`, `defer_taskrun`, `no_iowait`, `poll_first`, `accept_poll_first`, `multishot_recv`, `multishot_read`, `guard_install`, `epoll_pwait2` | none |
 //! | `GREENRING_WATCHDOG` | milliseconds, 1 to 3600000 | no watchdog |
 //! | `GREENRING_TRACE` | milliseconds, 1 to 3600000 | no trace |
 //! | `GREENRING_SHUFFLE` | a seed, 0 to 18446744073709551615 | first in, first out |

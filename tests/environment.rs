@@ -29,7 +29,8 @@ fn text(payload: Box<dyn std::any::Any + Send>) -> String {
 }
 
 /// An environment as if nothing were set; children inherit this one's.
-const PLAIN: [(&str, &str); 3] = [
+const PLAIN: [(&str, &str); 4] = [
+    ("GREENRING_READER_BUFFERS", "1024"),
     ("GREENRING_DISABLE", ""),
     ("GREENRING_RING_ENTRIES", "512"),
     ("GREENRING_STACK_SIZE", "262144"),
@@ -101,6 +102,10 @@ fn a_wrong_value_is_refused_by_name() {
 #[test]
 fn what_code_says_is_checked_too() {
     for (builder, says) in [
+        (
+            Builder::new().reader_buffers(16_385),
+            "reader_buffers is 16385; allowed: 1 to 16384",
+        ),
         (
             Builder::new().stack_size(16_383),
             "stack_size is 16383; allowed: 16384 to 1073741824",

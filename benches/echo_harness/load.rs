@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::BUFFER;
+
 /// What a generator sends, and so what a server has to bear.
 ///
 /// As text it is `CONNECTIONS:BYTES:PIPELINING`, of which the ends may be left
@@ -34,6 +36,12 @@ impl Load {
     /// Bytes that are sent at once.
     pub fn burst(&self) -> usize {
         self.payload * self.pipelining
+    }
+
+    /// Bytes of the buffer that a server reads a connection into, the same for
+    /// everybody: a large request fits.
+    pub fn buffer(&self) -> usize {
+        BUFFER.max(self.payload)
     }
 
     /// For people.

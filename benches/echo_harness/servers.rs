@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use greenring::runtime::{self, Backend};
 
-use super::{BUFFER, Control, Server};
+use super::{Control, Server};
 
 /// greenring on io_uring.
 pub const URING: Server = Server {
@@ -59,13 +59,13 @@ pub fn is_left_out(server: &Server) -> Result<bool, String> {
 
 /// The server, over the crate or module `$rt`; serves until `accept` fails.
 macro_rules! echo {
-    ($rt:ident, $listener:expr) => {
+    ($rt:ident, $listener:expr, $buffer:expr) => {
         for stream in $listener.incoming() {
             let mut stream = stream?;
             stream.set_nodelay(true)?;
             $rt::thread::spawn(move || -> io::Result<()> {
                 use $rt::io::{Read, Write};
-                let mut buffer = vec![0; BUFFER];
+                let mut buffer = vec![0; $buffer];
                 loop {
                     match stream.read(&mut buffer)? {
                         0 => return Ok(()),
@@ -79,16 +79,18 @@ macro_rules! echo {
 
 fn serve_threads(control: Control) -> io::Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let buffer = control.load().buffer();
     control.listening(listener.local_addr()?, || Ok(None))?;
-    echo!(std, listener);
+    echo!(std, listener, buffer);
     Ok(())
 }
 
 fn serve_greenring(backend: Backend, control: Control) -> io::Result<()> {
     runtime::Builder::new().backend(backend).run(|| {
         let listener = greenring::net::TcpListener::bind("127.0.0.1:0")?;
+        let buffer = control.load().buffer();
         control.listening(listener.local_addr()?, count_enters())?;
-        echo!(greenring, listener);
+        echo!(greenring, listener, buffer);
         Ok(())
     })?
 }

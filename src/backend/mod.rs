@@ -120,6 +120,8 @@ pub(crate) enum Feature {
     AcceptPollFirst,
     /// IORING_RECV_MULTISHOT and its kin, Linux 6.0.
     MultishotRecv,
+    /// IORING_OP_READ_MULTISHOT, Linux 6.7.
+    MultishotRead,
     /// MADV_GUARD_INSTALL, Linux 6.13.
     GuardInstall,
     /// epoll_pwait2(2), Linux 5.11.
@@ -127,7 +129,7 @@ pub(crate) enum Feature {
 }
 
 impl Feature {
-    const ALL: [(Feature, &'static str); 9] = [
+    const ALL: [(Feature, &'static str); 10] = [
         (Feature::Uring, "uring"),
         (Feature::NoSqarray, "no_sqarray"),
         (Feature::DeferTaskrun, "defer_taskrun"),
@@ -135,6 +137,7 @@ impl Feature {
         (Feature::PollFirst, "poll_first"),
         (Feature::AcceptPollFirst, "accept_poll_first"),
         (Feature::MultishotRecv, "multishot_recv"),
+        (Feature::MultishotRead, "multishot_read"),
         (Feature::GuardInstall, "guard_install"),
         (Feature::EpollPwait2, "epoll_pwait2"),
     ];

@@ -417,6 +417,13 @@ impl Operation<'_> {
         matches!(self, Operation::Accept { .. } | Operation::Open { .. })
     }
 
+    /// Whether a receive with this result has filled its buffer, so that there may
+    /// be more where that came from.
+    #[inline]
+    pub(crate) fn is_filled_by(&self, result: i32) -> bool {
+        matches!(self, Operation::Recv { into, .. } if result >= 0 && result as u32 == into.len())
+    }
+
     /// The name shown in the table of green threads.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -224,7 +224,10 @@ impl Hub {
         let performed = match submitted {
             Submitted::Done(result) => {
                 self.spend_or_yield(result);
-                Performed::at_once(result)
+                Performed::Completed {
+                    result,
+                    nonempty: seen.is_filled_by(result),
+                }
             }
             Submitted::Pending => self.wait_for_completion(index, block, operation, limit),
         };

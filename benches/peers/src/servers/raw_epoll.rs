@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::listen;
-use crate::echo_harness::{BUFFER, Control};
+use crate::echo_harness::Control;
 
 /// Readiness taken at a time.
 const EVENTS: usize = 1024;
@@ -26,7 +26,7 @@ struct Connection {
 }
 
 pub fn serve(control: Control) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; control.load().buffer()];
     let (listener, address) = listen()?;
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

@@ -297,7 +297,7 @@ impl Buffers {
     /// the cache. So a crowd has more of them, but smaller ones.
     fn new(ring: &IoUring, load: Load) -> io::Result<Buffers> {
         let (count, size) = match load.connections {
-            ..=64 if load.payload > BUFFER => (8, load.payload),
+            ..=64 if load.buffer() > BUFFER => (8, load.buffer()),
             ..=64 => (64, BUFFER),
             _ => (1024, load.payload.max(PAGE)),
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::echo_harness::{BUFFER, Control};
+use crate::echo_harness::Control;
 
 /// tokio on one OS thread (its `current_thread` flavour).
 pub fn serve_tokio(control: Control) -> io::Result<()> {
@@ -13,12 +13,13 @@ pub fn serve_tokio(control: Control) -> io::Result<()> {
         .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let size = control.load().buffer();
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             tokio::spawn(async move {
-                let mut buffer = vec![0; BUFFER];
+                let mut buffer = vec![0; size];
                 loop {
                     match stream.read(&mut buffer).await? {
                         0 => return io::Result::Ok(()),
@@ -37,12 +38,13 @@ pub fn serve_monoio(control: Control) -> io::Result<()> {
     let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().build()?;
     runtime.block_on(async {
         let listener = monoio::net::TcpListener::bind("127.0.0.1:0")?;
+        let size = control.load().buffer();
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             monoio::spawn(async move {
-                let mut buffer = Vec::with_capacity(BUFFER);
+                let mut buffer = Vec::with_capacity(size);
                 loop {
                     let (read, filled) = stream.read(buffer).await;
                     if read? == 0 {
@@ -65,12 +67,13 @@ pub fn serve_compio(control: Control) -> io::Result<()> {
 
     compio::runtime::Runtime::new()?.block_on(async {
         let listener = compio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let size = control.load().buffer();
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let echo = async move {
-                let mut buffer = Vec::with_capacity(BUFFER);
+                let mut buffer = Vec::with_capacity(size);
                 loop {
                     let BufResult(read, filled) = stream.read(buffer).await;
                     if read? == 0 {
@@ -96,12 +99,13 @@ pub fn serve_may(control: Control) -> io::Result<()> {
     may::config().set_worker_pin(false);
     let serve = may::go!(move || {
         let listener = may::net::TcpListener::bind("127.0.0.1:0")?;
+        let size = control.load().buffer();
         control.listening(listener.local_addr()?, || Ok(None))?;
         loop {
             let (mut stream, _) = listener.accept()?;
             stream.set_nodelay(true)?;
             may::go!(move || -> io::Result<()> {
-                let mut buffer = vec![0; BUFFER];
+                let mut buffer = vec![0; size];
                 loop {
                     match stream.read(&mut buffer)? {
                         0 => return Ok(()),
