@@ -159,7 +159,7 @@ pub struct Script {
     pub is_tcp: bool,
     /// The client asks on without waiting for the answers.
     pub is_pipelined: bool,
-    /// The sockets have room for little.
+    /// The sockets have room for little that is to be sent.
     pub has_small_buffers: bool,
     pub client: Manner,
     pub server: Manner,
