@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example soak                              # 100 000 requests
-//! cargo run --release --example soak -- --requests 10000000      # half an hour
+//! cargo run --release --example soak -- --requests 10000000      # five minutes
 //! cargo run --release --example soak -- --seed 7 --connections 200
 //! ```
 //!
