@@ -7,7 +7,8 @@
 //!
 //! What the floors above may ask, in five verbs: [`spawn`], park
 //! ([`Wait::park`]), unpark ([`Unparker::unpark`]), [`perform`](perform()) and
-//! [`current`](current()). A [`Source`] is a perform that goes on. Verdicts (timed out, cancelled, stuck) are return
+//! [`current`](current()). A [`Source`] is a perform that goes on: it has a verb of its
+//! own, because nobody's frame is its landlord. Verdicts (timed out, cancelled, stuck) are return
 //! values; nothing here unwinds into user code, and no user code runs on the
 //! loop's stack.
 

@@ -266,7 +266,8 @@ impl Hub {
                 return Received::End(end);
             }
             if !slot.armed.get() && !self.arm_source(slot) {
-                if has_yielded {
+                // The time of who is limited is not to be spent on others.
+                if has_yielded || limit != Limit::Forever || block.slot.attention.get() != 0 {
                     return Received::Starved;
                 }
                 // Those who are ready may give buffers back.

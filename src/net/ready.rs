@@ -18,6 +18,9 @@ use crate::fd::{self, Interest, Limit};
 /// open others under its number between two calls. While the caller waits it
 /// must stay open; one that is closed meanwhile waits until its timeout.
 ///
+/// Bytes that a [`reader`](crate::io::Reader) has received and left to its stream are not
+/// readiness of the descriptor: read those first.
+///
 /// # Errors
 ///
 /// `fd` is not open (EBADF), or the hub cannot be started.
