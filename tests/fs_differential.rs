@@ -249,7 +249,16 @@ macro_rules! player {
                         Named::FileOpen | Named::FileCreate | Named::OpenNoFollow(_)
                             if name == "fifo" =>
                         {
-                            let opened = self.options(READ | WRITE).open(path);
+                            let mut options = self.options(READ | WRITE);
+                            // What others have written may have filled it.
+                            let is_fifo = |file: &File| {
+                                let metadata = file.metadata();
+                                metadata.is_ok_and(|metadata| metadata.file_type().is_fifo())
+                            };
+                            if self.files.iter().any(is_fifo) {
+                                options.custom_flags(libc::O_NONBLOCK);
+                            }
+                            let opened = options.open(path);
                             // Or a read would wait for ever.
                             let written = opened.and_then(|mut file| {
                                 file.write_all(&self.bytes(700))?;

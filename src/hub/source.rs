@@ -368,8 +368,10 @@ impl Hub {
     fn stop_those_ahead(&self) {
         for slot in self.sources.ahead.borrow_mut().drain(..) {
             slot.listed.set(false);
-            if slot.armed.get() && !slot.stopping.get() {
-                count(&self.sources.held_back);
+            if slot.armed.get() {
+                if !slot.stopping.get() {
+                    count(&self.sources.held_back);
+                }
                 self.cancel_source(&slot);
             }
         }
@@ -391,7 +393,8 @@ impl Hub {
         if completion.more {
             let is_ahead =
                 slot.filled.count() >= MOST_AHEAD || slot.filled.bytes() >= MOST_BYTES_AHEAD;
-            if is_ahead && !slot.stopping.get() && !slot.listed.get() {
+            // Also if it was cancelled: that may not have been heard.
+            if is_ahead && !slot.listed.get() {
                 slot.listed.set(true);
                 self.sources.ahead.borrow_mut().push(Rc::clone(slot));
             }
