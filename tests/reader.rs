@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -16,8 +17,8 @@ use greenring::net::{Shutdown, TcpStream};
 use greenring::os::unix::net::UnixStream;
 use greenring::runtime::{self, Backend, Builder};
 use greenring::sync::mpsc;
-use greenring::thread;
 use greenring::time::{self, Duration};
+use greenring::{cancel, thread};
 
 const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Epoll];
 
@@ -318,6 +319,34 @@ both_backends! {
         expect_bytes(&mut reader, b"c", 1);
         expect_bytes(&mut reader, b"d", 1);
         assert_eq!(reader.fill_buf().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+
+    fn non_blocking_mode_neither_yields_nor_is_interrupted() {
+        let (stream, mut peer) = pair();
+        stream.set_nonblocking(true).unwrap();
+        let seen = Rc::new(Cell::new((0, ErrorKind::Other)));
+        let (told, heard) = mpsc::channel();
+        let is_cancelled = Rc::new(Cell::new(false));
+        let handle = thread::spawn({
+            let (seen, is_cancelled) = (Rc::clone(&seen), Rc::clone(&is_cancelled));
+            move || {
+                told.send(()).unwrap();
+                cancel::shield(|| wait_until(|| is_cancelled.get() && unread(&stream) == 3));
+                // From here on whatever waits or gives others a turn unwinds.
+                let mut reader = stream.reader();
+                let length = reader.fill_buf().unwrap().len();
+                reader.consume(length);
+                let error = reader.fill_buf().unwrap_err();
+                seen.set((length, error.kind()));
+                thread::yield_now();
+            }
+        });
+        heard.recv().unwrap();
+        handle.cancel();
+        is_cancelled.set(true);
+        peer.write_all(b"abc").unwrap();
+        assert!(handle.join().is_err());
+        assert_eq!(seen.get(), (3, ErrorKind::WouldBlock));
     }
 
     fn a_large_read_gets_its_bytes_in_order() {
